@@ -1,0 +1,82 @@
+"""The port: what every engine offers to the floors above.
+
+An engine's own state is the only truth; nothing above keeps a copy. Changes go
+through one exclusive :class:`Transaction`; readers never see half of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from xlvs.model import (
+    ConnectionEntry,
+    Destination,
+    DestinationKey,
+    Service,
+    ServiceEntry,
+    ServiceKey,
+    TableInfo,
+    Timeouts,
+)
+
+
+class Transaction(Protocol):
+    """Changes that become visible together when the ``with`` block ends normally.
+
+    Every method checks its arguments as the kernel's IPVS does and raises
+    :class:`xlvs.errors.IpvsError` with the kernel's errno (EEXIST, ESRCH, ENOENT,
+    EINVAL, ERANGE, ...) without changing anything; earlier changes of the same
+    transaction stand. An exception that leaves the ``with`` block undoes them all.
+    What the engine does not carry raises :class:`xlvs.errors.NotCarried`.
+    """
+
+    def add_service(self, service: Service) -> None:
+        """Add a service without destinations; EEXIST where there is one already."""
+
+    def edit_service(self, service: Service) -> None:
+        """Change scheduler, flags, timeout and netmask; ESRCH where there is none."""
+
+    def delete_service(self, key: ServiceKey) -> None:
+        """Delete a service and its destinations; their connections outlive it."""
+
+    def flush(self) -> None:
+        """Delete every service."""
+
+    def add_destination(self, key: ServiceKey, destination: Destination) -> None:
+        """Add a destination at the head of the list, as IPVS does."""
+
+    def edit_destination(self, key: ServiceKey, destination: Destination) -> None:
+        """Change weight, method and thresholds; ENOENT where there is none."""
+
+    def delete_destination(self, key: ServiceKey, destination: DestinationKey) -> None:
+        """Delete a destination; its connections outlive it."""
+
+    def zero(self, key: ServiceKey | None = None) -> None:
+        """Zero the counters of one service and its destinations, or of all."""
+
+    def set_timeouts(self, timeouts: Timeouts) -> None:
+        """Set connection timeouts; a 0 leaves that one as it is."""
+
+
+class DataPlane(Protocol):
+    """One engine in the current network namespace."""
+
+    def info(self) -> TableInfo:
+        """Version and connection table size for the first line of listings."""
+
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        """Take the one lock, and change things under it."""
+
+    def services(self) -> list[ServiceEntry]:
+        """All services, in the engine's own order."""
+
+    def service(self, key: ServiceKey) -> ServiceEntry | None:
+        """One service, or None."""
+
+    def connections(self) -> Iterator[ConnectionEntry]:
+        """All connections and templates, in the engine's own order."""
+
+    def timeouts(self) -> Timeouts:
+        """The timeouts in force."""

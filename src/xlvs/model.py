@@ -1,0 +1,200 @@
+"""The nouns of IPVS as plain values: services, destinations, connections, counters.
+
+Addresses are packed network-order ``bytes`` (4 for IPv4, 16 for IPv6), ports are
+host-order integers, times are seconds. Nothing here touches a socket or a clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum, IntFlag
+
+AF_INET = 2
+AF_INET6 = 10
+
+# The version that the kernel's IPVS reports (IP_VS_VERSION_CODE in linux/ip_vs.h).
+IPVS_VERSION = "1.2.1"
+
+
+class L4(IntEnum):
+    """IP protocol numbers of the protocols a service can have."""
+
+    TCP = 6
+    UDP = 17
+    SCTP = 132
+
+
+class Forward(IntEnum):
+    """Forwarding methods, numbered as IP_VS_CONN_F_* in linux/ip_vs.h (FULLNAT is ours)."""
+
+    MASQ = 0
+    LOCAL = 1
+    TUNNEL = 2
+    ROUTE = 3
+    BYPASS = 4
+    FULLNAT = 5
+
+
+class ServiceFlag(IntFlag):
+    """Service flags, numbered as IP_VS_SVC_F_* in linux/ip_vs.h."""
+
+    PERSISTENT = 0x0001
+    HASHED = 0x0002
+    ONEPACKET = 0x0004
+    SCHED1 = 0x0008
+    SCHED2 = 0x0010
+    SCHED3 = 0x0020
+
+
+class TunnelType(IntEnum):
+    """Encapsulations of the TUN method, numbered as in linux/ip_vs.h."""
+
+    IPIP = 0
+    GUE = 1
+    GRE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceKey:
+    """What a service is found by: protocol, address and port, or a firewall mark.
+
+    For a firewall-mark service ``protocol``, ``address`` and ``port`` are 0/empty.
+    """
+
+    family: int
+    protocol: int
+    address: bytes
+    port: int
+    fwmark: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A virtual service as an operator defines it.
+
+    ``timeout`` is the persistence timeout in seconds, ``netmask`` the persistence
+    granularity: an IPv4 mask as a big-endian integer (255.255.255.255 = 0xffffffff)
+    or an IPv6 prefix length.
+    """
+
+    key: ServiceKey
+    scheduler: str = "wlc"
+    flags: ServiceFlag = ServiceFlag(0)
+    timeout: int = 0
+    netmask: int = 0xFFFFFFFF
+    pe_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationKey:
+    """What a destination is found by inside its service."""
+
+    family: int
+    address: bytes
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """Encapsulation of a TUN destination; port and flags are GUE's and GRE's."""
+
+    type: TunnelType = TunnelType.IPIP
+    port: int = 0
+    flags: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A real server's entry in a service. Thresholds are connections, 0 means none."""
+
+    key: DestinationKey
+    forward: Forward = Forward.ROUTE
+    weight: int = 1
+    upper: int = 0
+    lower: int = 0
+    tunnel: Tunnel = Tunnel()
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """Totals since the entry was made or zeroed; bytes count from the IP header on."""
+
+    connections: int = 0
+    in_packets: int = 0
+    out_packets: int = 0
+    in_bytes: int = 0
+    out_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Per-second rates of the kernel's estimator (2-second steps)."""
+
+    connections: int = 0
+    in_packets: int = 0
+    out_packets: int = 0
+    in_bytes: int = 0
+    out_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationEntry:
+    """A destination with what the data plane knows of it now."""
+
+    destination: Destination
+    active: int = 0
+    inactive: int = 0
+    persistent: int = 0
+    counters: Counters = Counters()
+    rates: Rates = Rates()
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceEntry:
+    """A service with its destinations in the data plane's own (IPVS's list) order."""
+
+    service: Service
+    destinations: list[DestinationEntry] = field(default_factory=list)
+    counters: Counters = Counters()
+    rates: Rates = Rates()
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Connection timeouts in seconds that ``ipvsadm --set`` changes."""
+
+    tcp: int = 900
+    tcp_fin: int = 120
+    udp: int = 300
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionEntry:
+    """One connection, or one persistence template (``template``).
+
+    ``state`` is IPVS's own name (``ESTABLISHED``, ``UDP``, ``NONE``, ...).
+    """
+
+    family: int
+    protocol: int
+    client: bytes
+    client_port: int
+    virtual: bytes
+    virtual_port: int
+    destination_family: int
+    destination: bytes
+    destination_port: int
+    state: str
+    expires: float
+    template: bool = False
+    pe_name: str = ""
+    pe_data: str = ""
+    in_packets: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TableInfo:
+    """What ``ipvsadm`` prints in its first line: version and connection table size."""
+
+    version: str
+    size: int
