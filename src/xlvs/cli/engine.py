@@ -1,0 +1,19 @@
+"""The one place that picks the engine behind the commands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xlvs.dataplane.port import DataPlane
+
+
+def open_data_plane() -> DataPlane:
+    """Open the data plane of the current network namespace.
+
+    Raises :class:`xlvs.errors.XlvsError` where it cannot run here.
+    """
+    # Imported here: commands that need no engine (help, version) must not pay for it.
+    from xlvs.dataplane.xdp import XdpDataPlane  # noqa: PLC0415
+
+    return XdpDataPlane()
