@@ -1,0 +1,137 @@
+"""``xlvs lab``: a cluster in network namespaces, to try things in."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+from xlvs.errors import XlvsError
+from xlvs.lab import build, namespaces
+from xlvs.lab.topology import MOST_REAL_SERVERS, Method, drawing
+
+SUMMARY = "build a cluster in network namespaces: client, router, director, real servers"
+
+_EPILOG = """\
+examples:
+  xlvs lab up --method dr --real-servers 3
+  xlvs lab exec client -- curl http://10.1.252.161
+  xlvs lab exec director -- xlvs ipvsadm -Ln
+  xlvs lab down
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``xlvs lab ARGUMENTS`` and return the exit status."""
+    chosen = _parser().parse_args(arguments)
+    status: int = chosen.run(chosen)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="xlvs lab",
+        description=SUMMARY,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+
+    up = verbs.add_parser("up", help="build a lab")
+    up.add_argument(
+        "--method", choices=[method.value for method in Method], default="nat", help="(default: nat)"
+    )
+    up.add_argument(
+        "--real-servers", type=int, default=2, metavar="N", help=f"1 to {MOST_REAL_SERVERS} (default: 2)"
+    )
+    up.add_argument("--ipv6", action="store_true", help="IPv6 beside IPv4, with a service in each")
+    up.add_argument("--no-rules", action="store_true", help="leave the director without a service")
+    _name(up)
+    up.set_defaults(run=_up)
+
+    execute = verbs.add_parser("exec", help="run a command on a node, as ip netns exec does")
+    _name(execute)
+    execute.add_argument("node", metavar="NODE", help="client, router, director, rs1, rs2, ...")
+    execute.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND [ARGUMENT]...")
+    execute.set_defaults(run=_exec)
+
+    listing = verbs.add_parser("list", help="the labs that are there")
+    listing.add_argument("--json", action="store_true", help="as JSON")
+    listing.set_defaults(run=_list)
+
+    down = verbs.add_parser("down", help="take a lab down")
+    _name(down)
+    down.set_defaults(run=_down)
+    return parser
+
+
+def _name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--name", default="lab", help="which lab (default: lab); several can stand side by side"
+    )
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _up(chosen: argparse.Namespace) -> int:
+    lab = build.Lab(chosen.name, Method(chosen.method), chosen.real_servers, chosen.ipv6)
+    build.up(lab, rules=not chosen.no_rules, say=_say)
+    at = f" --name {lab.name}" if lab.name != "lab" else ""
+    _say(f"\n{drawing(lab.topology)}\n")
+    if not chosen.no_rules:
+        _say(f"try:  xlvs lab exec{at} client -- curl {lab.topology.url()}")
+    _say(f"      xlvs lab exec{at} director -- xlvs ipvsadm -Ln\nend:  xlvs lab down{at}")
+    return 0
+
+
+def _exec(chosen: argparse.Namespace) -> int:
+    lab = build.load(chosen.name)
+    command = chosen.command[1:] if chosen.command[:1] == ["--"] else chosen.command
+    if not command:
+        raise XlvsError("lab exec: which command? For example: xlvs lab exec client -- ip address")
+    namespace = lab.namespace(chosen.node)
+    if not namespaces.exists(namespace):
+        raise XlvsError(f"lab '{lab.name}' lost its node '{chosen.node}': 'xlvs lab down' clears the rest")
+    # The xlvs that built the lab is found there by name, installed or not.
+    path = f"{os.path.dirname(sys.executable)}:{os.environ.get('PATH', os.defpath)}"
+    sys.stdout.flush()
+    os.execvpe("ip", namespaces.typed_inside(namespace, command), {**os.environ, "PATH": path})  # noqa: S606  the point is to become the command
+
+
+def _list(chosen: argparse.Namespace) -> int:
+    labs = [build.load(name) for name in build.names()]
+    if chosen.json:
+        print(json.dumps([_described(lab) for lab in labs], indent=2))
+        return 0
+    for lab in labs:
+        families = "IPv4 and IPv6" if lab.ipv6 else "IPv4"
+        unfinished = "" if lab.finished else "; half built: xlvs lab down removes it"
+        print(f"{lab.name}: {lab.method.value}, {lab.real_servers} real servers, {families}{unfinished}")
+        for node in lab.topology.nodes:
+            print(f"  {node.name:<10} {' '.join(node.addresses)}")
+    return 0
+
+
+def _described(lab: build.Lab) -> dict[str, object]:
+    return {
+        "name": lab.name,
+        "method": lab.method.value,
+        "ipv6": lab.ipv6,
+        "finished": lab.finished,
+        "vips": list(lab.topology.vips),
+        "nodes": [
+            {"name": node.name, "namespace": lab.namespace(node.name), "addresses": node.addresses}
+            for node in lab.topology.nodes
+        ],
+    }
+
+
+def _down(chosen: argparse.Namespace) -> int:
+    lab = build.load(chosen.name)
+    build.down(lab, say=_say)
+    _say(f"lab '{lab.name}' is gone")
+    return 0

@@ -1,0 +1,119 @@
+"""Network namespaces through ``ip`` and ``nsenter``: made, wired, entered, deleted.
+
+Commands of the lab itself run under ``nsenter --net``, which leaves the mount
+namespace alone and is quick; what an operator would type runs under
+``ip netns exec``, as an operator would run it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from typing import IO
+
+from xlvs.errors import XlvsError
+
+FOLDER = "/run/netns"
+
+
+def inside(namespace: str, command: Sequence[str]) -> list[str]:
+    """The command line that runs ``command`` in a namespace, in this mount namespace."""
+    return ["nsenter", f"--net={FOLDER}/{namespace}", "--", *command]
+
+
+def typed_inside(namespace: str, command: Sequence[str]) -> list[str]:
+    """The command line that runs ``command`` as ``ip netns exec`` does, with a /sys of its own."""
+    return ["ip", "netns", "exec", namespace, *command]
+
+
+def run(command: Sequence[str], text: str | None = None) -> str:
+    """Run a command that must succeed, with ``text`` as its input, and return its output."""
+    try:
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise XlvsError(f"the program {command[0]} is missing: see packages.txt") from error
+    if done.returncode:
+        raise failure(command, done.stderr or done.stdout)
+    return done.stdout
+
+
+def run_all(commands: Iterable[Sequence[str]]) -> None:
+    """Run commands side by side; all must succeed, and none is left when one does not."""
+    running: list[tuple[Sequence[str], subprocess.Popen[bytes], IO[bytes]]] = []
+    with ExitStack() as stack:
+        try:
+            for command in commands:
+                # A file, not a pipe: a daemon that keeps its stderr would hold the reader.
+                words: IO[bytes] = stack.enter_context(tempfile.TemporaryFile())
+                process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, stdout=words, stderr=subprocess.STDOUT
+                )
+                running.append((command, process, words))
+            for command, process, words in running:
+                if process.wait():
+                    words.seek(0)
+                    raise failure(command, words.read().decode(errors="replace"))
+        finally:
+            for _, process, _ in running:
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
+
+
+def failure(command: Sequence[str], output: str) -> XlvsError:
+    """The error that names a command that failed, and its own last words."""
+    words = output.strip().splitlines()
+    return XlvsError(f"'{' '.join(command)}' failed" + (f": {words[-1]}" if words else ""))
+
+
+def exists(namespace: str) -> bool:
+    """Whether there is a namespace of that name."""
+    return os.path.exists(f"{FOLDER}/{namespace}")
+
+
+def batch(lines: Iterable[str], namespace: str | None = None) -> None:
+    """Feed ``ip -batch``: one process for any number of ``ip`` commands."""
+    where = ["-n", namespace] if namespace else []
+    run(["ip", *where, "-batch", "-"], "".join(f"{line}\n" for line in lines))
+
+
+def set_sysctls(namespace: str, values: dict[str, str]) -> None:
+    """Set sysctls of a namespace."""
+    run(inside(namespace, ["sysctl", "-q", "-w", *(f"{name}={value}" for name, value in values.items())]))
+
+
+def process_ids(namespace: str) -> list[int]:
+    """The processes whose network namespace this is."""
+    return [int(word) for word in run(["ip", "netns", "pids", namespace]).split()]
+
+
+def kill_processes(namespaces: Iterable[str], patience: float = 2.0) -> None:
+    """End every process in the namespaces: SIGTERM, and SIGKILL when ``patience`` seconds are over."""
+    names = list(namespaces)
+    deadline = time.monotonic() + patience
+    chosen, sent = signal.SIGTERM, set[tuple[int, int]]()
+    while left := [pid for name in names for pid in process_ids(name)]:
+        if time.monotonic() > deadline:
+            chosen = signal.SIGKILL
+        for pid in left:
+            # Once each: nginx's master answers a second SIGTERM no faster.
+            if (pid, chosen) not in sent and pid != os.getpid():
+                sent.add((pid, chosen))
+                try:
+                    os.kill(pid, chosen)
+                except ProcessLookupError:
+                    continue
+        if left == [os.getpid()] or time.monotonic() > deadline + patience:
+            return
+        time.sleep(0.02)
+
+
+def delete(namespace: str) -> None:
+    """Delete a namespace that has no processes; its devices go with it."""
+    if exists(namespace):
+        run(["ip", "netns", "del", namespace])
