@@ -1,0 +1,233 @@
+"""The port in memory: IPVS's rules without a kernel, for tests and dry runs.
+
+It behaves as the kernel's IPVS does towards its commands; traffic is what the caller
+says it was (:meth:`MemoryDataPlane.observe`, ``connection_entries``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from errno import EEXIST, ENOENT, ESRCH
+
+from xlvs.dataplane import carried, ruleset
+from xlvs.errors import IpvsError
+from xlvs.model import (
+    IPVS_VERSION,
+    ConnectionEntry,
+    Counters,
+    Destination,
+    DestinationEntry,
+    DestinationKey,
+    Rates,
+    Service,
+    ServiceEntry,
+    ServiceKey,
+    TableInfo,
+    Timeouts,
+)
+
+
+class MemoryDataPlane:
+    """A whole data plane of plain values.
+
+    ``carry_all`` accepts every feature of IPVS instead of only those that the XDP
+    engine carries by now. ``size`` is the connection table size that listings print.
+    """
+
+    def __init__(self, *, size: int = 4096, carry_all: bool = False) -> None:
+        self.connection_entries: list[ConnectionEntry] = []
+        self._size = size
+        self._carry_all = carry_all
+        self._rules = _Rules()
+        self._open = False
+
+    def info(self) -> TableInfo:
+        """See :meth:`DataPlane.info`."""
+        return TableInfo(IPVS_VERSION, self._size)
+
+    @contextmanager
+    def transaction(self) -> Iterator[MemoryTransaction]:
+        """See :meth:`DataPlane.transaction`; readers see the old rules until it ends."""
+        if self._open:
+            raise RuntimeError("a transaction inside a transaction would deadlock on the one lock")
+        self._open = True
+        try:
+            draft = self._rules.copy()
+            yield MemoryTransaction(draft, self._carry_all)
+            self._rules = draft
+        finally:
+            self._open = False
+
+    def services(self) -> list[ServiceEntry]:
+        """See :meth:`DataPlane.services`; in the order in which they were added."""
+        return [record.entry() for record in self._rules.services.values()]
+
+    def service(self, key: ServiceKey) -> ServiceEntry | None:
+        """See :meth:`DataPlane.service`."""
+        record = self._rules.services.get(key)
+        return record.entry() if record else None
+
+    def connections(self) -> Iterator[ConnectionEntry]:
+        """See :meth:`DataPlane.connections`."""
+        return iter(self.connection_entries)
+
+    def timeouts(self) -> Timeouts:
+        """See :meth:`DataPlane.timeouts`."""
+        return self._rules.timeouts
+
+    def observe(
+        self,
+        key: ServiceKey,
+        change: Callable[[DestinationEntry], DestinationEntry] | None = None,
+        destination: DestinationKey | None = None,
+        *,
+        counters: Counters | None = None,
+        rates: Rates | None = None,
+    ) -> None:
+        """Say what traffic did: to one destination by ``change``, to the service by the rest."""
+        record = self._rules.services[key]
+        if counters:
+            record.counters = counters
+        if rates:
+            record.rates = rates
+        if change and destination:
+            record.destinations[destination] = change(record.destinations[destination])
+
+
+class _Record:
+    """One service; ``destinations`` is oldest first, the reverse of IPVS's list."""
+
+    __slots__ = ("counters", "destinations", "rates", "service")
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.destinations: dict[DestinationKey, DestinationEntry] = {}
+        self.counters = Counters()
+        self.rates = Rates()
+
+    def copy(self) -> _Record:
+        other = _Record(self.service)
+        other.destinations = dict(self.destinations)
+        other.counters, other.rates = self.counters, self.rates
+        return other
+
+    def entry(self) -> ServiceEntry:
+        destinations = list(self.destinations.values())
+        destinations.reverse()
+        return ServiceEntry(self.service, destinations, self.counters, self.rates)
+
+
+class _Rules:
+    """All that a transaction may change."""
+
+    def __init__(self) -> None:
+        self.services: dict[ServiceKey, _Record] = {}
+        # Destinations that were deleted while connections still used them: added again,
+        # they find their counters, as in IPVS's trash.
+        self.trash: dict[tuple[ServiceKey, DestinationKey], DestinationEntry] = {}
+        self.timeouts = Timeouts()
+
+    def copy(self) -> _Rules:
+        other = _Rules()
+        other.services = {key: record.copy() for key, record in self.services.items()}
+        other.trash = dict(self.trash)
+        other.timeouts = self.timeouts
+        return other
+
+
+class MemoryTransaction:
+    """See :class:`xlvs.dataplane.port.Transaction`."""
+
+    def __init__(self, rules: _Rules, carry_all: bool) -> None:
+        self._rules = rules
+        self._carry_all = carry_all
+
+    def add_service(self, service: Service) -> None:
+        """See the port."""
+        if service.key in self._rules.services:
+            raise IpvsError(EEXIST)
+        self._check_service(service)
+        self._rules.services[service.key] = _Record(service)
+
+    def edit_service(self, service: Service) -> None:
+        """See the port."""
+        record = self._record(service.key)
+        self._check_service(service)
+        record.service = service
+
+    def delete_service(self, key: ServiceKey) -> None:
+        """See the port."""
+        self._keep_busy(self._record(key))
+        del self._rules.services[key]
+
+    def flush(self) -> None:
+        """See the port."""
+        for record in self._rules.services.values():
+            self._keep_busy(record)
+        self._rules.services.clear()
+
+    def add_destination(self, key: ServiceKey, destination: Destination) -> None:
+        """See the port."""
+        record = self._record(key)
+        ruleset.check_destination(key, destination)
+        if destination.key in record.destinations:
+            raise IpvsError(EEXIST)
+        ruleset.check_address(destination)
+        self._check_carried(destination)
+        trashed = self._rules.trash.pop((key, destination.key), None)
+        entry = replace(trashed, destination=destination) if trashed else DestinationEntry(destination)
+        record.destinations[destination.key] = entry
+
+    def edit_destination(self, key: ServiceKey, destination: Destination) -> None:
+        """See the port."""
+        record = self._record(key)
+        ruleset.check_destination(key, destination)
+        entry = record.destinations.get(destination.key)
+        if entry is None:
+            raise IpvsError(ENOENT)
+        self._check_carried(destination)
+        record.destinations[destination.key] = replace(entry, destination=destination)
+
+    def delete_destination(self, key: ServiceKey, destination: DestinationKey) -> None:
+        """See the port."""
+        entry = self._record(key).destinations.pop(destination, None)
+        if entry is None:
+            raise IpvsError(ENOENT)
+        self._trash(key, entry)
+
+    def zero(self, key: ServiceKey | None = None) -> None:
+        """See the port."""
+        records = self._rules.services.values() if key is None else [self._record(key)]
+        for record in records:
+            record.counters, record.rates = Counters(), Rates()
+            for name, entry in record.destinations.items():
+                record.destinations[name] = replace(entry, counters=Counters(), rates=Rates())
+
+    def set_timeouts(self, timeouts: Timeouts) -> None:
+        """See the port."""
+        self._rules.timeouts = ruleset.merge_timeouts(self._rules.timeouts, timeouts)
+
+    def _record(self, key: ServiceKey) -> _Record:
+        record = self._rules.services.get(key)
+        if record is None:
+            raise IpvsError(ESRCH)
+        return record
+
+    def _check_service(self, service: Service) -> None:
+        ruleset.check_service(service)
+        if not self._carry_all:
+            carried.require_service(service)
+
+    def _check_carried(self, destination: Destination) -> None:
+        if not self._carry_all:
+            carried.require_destination(destination)
+
+    def _keep_busy(self, record: _Record) -> None:
+        for entry in record.destinations.values():
+            self._trash(record.service.key, entry)
+
+    def _trash(self, key: ServiceKey, entry: DestinationEntry) -> None:
+        if entry.active or entry.inactive:
+            self._rules.trash[key, entry.destination.key] = entry
