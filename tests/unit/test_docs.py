@@ -24,7 +24,7 @@ def test_documents_are_found() -> None:
     assert any("make demo" in block.commands for block in console_blocks())
 
 
-@pytest.mark.parametrize("block", blocks(), ids=str)
+@pytest.mark.parametrize("block", list(blocks()), ids=str)
 def test_language_is_known(block: Block) -> None:
     # A command in a block of another name (sh, bash) would escape the tests.
     assert block.language in LANGUAGES
