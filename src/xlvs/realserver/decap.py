@@ -1,0 +1,212 @@
+"""The eBPF decapsulator (bpf/decap.bpf.c) on a real server's interface.
+
+Program, maps and link are pinned in our bpffs, in a folder for each interface of
+this network namespace, so that decapsulation needs no process.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+from collections.abc import Iterable
+from contextlib import suppress
+
+from xlvs import dataplane
+from xlvs.dataplane import libbpf, pins
+from xlvs.errors import XlvsError
+
+OBJECT = os.path.join(os.path.dirname(dataplane.__file__), "objects", "decap.bpf.o")
+PROGRAM = "decapsulate"
+MAPS = ("tunnel_ends", "vips", "counters")
+
+# enum counter in bpf/decap.bpf.c.
+COUNTERS = (
+    "decapsulated",
+    "decapsulated_bytes",
+    "fragments",
+    "foreign_outer",
+    "foreign_inner",
+    "malformed",
+    "congestion_dropped",
+)
+_PRESENT = b"\x01"
+
+
+def key(address: str) -> bytes:
+    """An address as the maps have it: 16 bytes, IPv4 mapped into IPv6."""
+    value = ipaddress.ip_address(address)
+    return value.packed if value.version == 6 else b"\x00" * 10 + b"\xff\xff" + value.packed
+
+
+def folder(interface: str) -> str:
+    """The folder of an interface's pins; it exists while a decapsulator is attached."""
+    return f"{_namespace_folder()}/{interface}"
+
+
+def attach(interface: str, tunnel_ends: Iterable[str], vips: Iterable[str]) -> None:
+    """Attach to an interface, or bring what is attached there up to date, under traffic.
+
+    ``tunnel_ends`` are the addresses that tunnels to this server end at.
+    """
+    index = _interface_index(interface)
+    if not os.path.exists(OBJECT):
+        raise XlvsError(f"{OBJECT} is missing: 'make bpf' compiles it")
+    os.makedirs(folder(interface), mode=0o700, exist_ok=True)
+    with libbpf.BpfObject(OBJECT) as program:
+        known = {name: _opened(interface, name) for name in MAPS}
+        for name, descriptor in known.items():
+            if descriptor is not None:
+                program.reuse_map(name, descriptor)
+        program.load()
+        for name, descriptor in known.items():
+            if descriptor is None:
+                libbpf.pin(program.map_fd(name), f"{folder(interface)}/{name}")
+            else:
+                os.close(descriptor)
+        # The maps before the link: from its first packet on the program knows whom it serves.
+        _fill(program.map_fd("tunnel_ends"), tunnel_ends)
+        _fill(program.map_fd("vips"), vips)
+        _link(interface, index, program.program_fd(PROGRAM))
+
+
+def attached(interface: str) -> bool:
+    """Whether our program sits on this interface now."""
+    descriptor = _opened(interface, "link")
+    if descriptor is None:
+        return False
+    try:
+        return libbpf.link_target(descriptor)[0] == _interface_index(interface)
+    finally:
+        os.close(descriptor)
+
+
+def serves(interface: str, tunnel_ends: Iterable[str], vips: Iterable[str]) -> bool:
+    """Whether the maps hold exactly these addresses."""
+    for name, wanted in (("tunnel_ends", tunnel_ends), ("vips", vips)):
+        descriptor = _opened(interface, name)
+        if descriptor is None:
+            return False
+        try:
+            if set(libbpf.keys(descriptor, 16)) != {key(address) for address in wanted}:
+                return False
+        finally:
+            os.close(descriptor)
+    return True
+
+
+def detach(interface: str) -> None:
+    """Take the decapsulator off an interface and leave no pin."""
+    with suppress(FileNotFoundError):
+        for name in os.listdir(folder(interface)):
+            os.unlink(f"{folder(interface)}/{name}")
+        os.rmdir(folder(interface))
+    with suppress(OSError):  # another interface's decapsulator keeps it
+        os.rmdir(_namespace_folder())
+
+
+def counters(interface: str) -> dict[str, int] | None:
+    """What the decapsulator counted, over all CPUs; None where there is none."""
+    descriptor = _opened(interface, "counters")
+    if descriptor is None:
+        return None
+    try:
+        size = 8 * _possible_cpus()
+        values = [
+            libbpf.lookup(descriptor, i.to_bytes(4, "little"), size) or b"" for i in range(len(COUNTERS))
+        ]
+    finally:
+        os.close(descriptor)
+    totals = [
+        sum(int.from_bytes(value[at : at + 8], "little") for at in range(0, len(value), 8))
+        for value in values
+    ]
+    return dict(zip(COUNTERS, totals, strict=True))
+
+
+def plain_commands(interface: str, tunnel_ends: Iterable[str], vips: Iterable[str]) -> list[list[str]]:
+    """The bpftool commands that attach the same program."""
+    at = "/sys/fs/bpf/xlvs-realserver"
+    commands = [["bpftool", "prog", "load", OBJECT, f"{at}-{PROGRAM}", "type", "xdp", "pinmaps", at]]
+    for name, wanted in (("tunnel_ends", tunnel_ends), ("vips", vips)):
+        for address in wanted:
+            octets = [f"{octet:02x}" for octet in key(address)]
+            commands.append(
+                [
+                    "bpftool",
+                    "map",
+                    "update",
+                    "pinned",
+                    f"{at}/{name}",
+                    "key",
+                    "hex",
+                    *octets,
+                    "value",
+                    "hex",
+                    "01",
+                ]
+            )
+    commands.append(["bpftool", "net", "attach", "xdp", "pinned", f"{at}-{PROGRAM}", "dev", interface])
+    return commands
+
+
+def _namespace_folder() -> str:
+    return f"{pins.bpffs_folder()}/realserver-{pins.netns_cookie():016x}"
+
+
+def _interface_index(interface: str) -> int:
+    try:
+        return socket.if_nametoindex(interface)
+    except OSError as error:
+        raise XlvsError(f"there is no interface {interface} here") from error
+
+
+def _opened(interface: str, name: str) -> int | None:
+    try:
+        return libbpf.get_pinned(f"{folder(interface)}/{name}")
+    except libbpf.BpfError as error:
+        if error.errno != errno.ENOENT:
+            raise
+        return None
+
+
+def _fill(map_fd: int, addresses: Iterable[str]) -> None:
+    wanted = {key(address) for address in addresses}
+    for present in set(libbpf.keys(map_fd, 16)) - wanted:
+        libbpf.delete(map_fd, present)
+    for missing in wanted:
+        libbpf.update(map_fd, missing, _PRESENT)
+
+
+def _link(interface: str, index: int, program_fd: int) -> None:
+    path = f"{folder(interface)}/link"
+    existing = _opened(interface, "link")
+    if existing is not None:
+        try:
+            if libbpf.link_target(existing)[0] == index:
+                libbpf.update_link(existing, program_fd)
+                return
+        finally:
+            os.close(existing)
+        os.unlink(path)  # its interface went away, and perhaps came again as another
+    descriptor = _attached_link(interface, index, program_fd)
+    try:
+        libbpf.pin(descriptor, path)
+    finally:
+        os.close(descriptor)
+
+
+def _attached_link(interface: str, index: int, program_fd: int) -> int:
+    try:
+        return libbpf.attach_xdp(program_fd, index, libbpf.XDP_FLAGS_DRV_MODE)
+    except libbpf.BpfError as error:
+        if error.errno in (errno.EBUSY, errno.EEXIST):
+            raise XlvsError(f"another XDP program is on {interface} already") from error
+    # The driver has no native mode, or not for this MTU: generic mode always works.
+    return libbpf.attach_xdp(program_fd, index, libbpf.XDP_FLAGS_SKB_MODE)
+
+
+def _possible_cpus() -> int:
+    with open("/sys/devices/system/cpu/possible", encoding="ascii") as file:
+        return int(file.read().strip().rpartition("-")[2].rpartition(",")[2]) + 1

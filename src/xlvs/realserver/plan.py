@@ -1,0 +1,91 @@
+"""Which steps a real server needs: pure, from the method, the VIPs and what the machine has."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from xlvs.errors import XlvsError
+from xlvs.realserver.steps import Decapsulator, LoopbackAddress, Step, Sysctl, TunnelDevice
+
+METHODS = ("dr", "tun")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the plan must know of the machine.
+
+    ``addresses`` are each interface's addresses with prefix lengths; ``rp_filter`` the
+    reverse path filter in force on the interface (the greater of ``all`` and its own).
+    """
+
+    interface: str
+    addresses: dict[str, list[str]]
+    rp_filter: int
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The interface's addresses: where tunnels end."""
+        return tuple(address.partition("/")[0] for address in self.addresses.get(self.interface, []))
+
+
+def plan(method: str, vips: list[str], machine: Machine, kernel_tunnel: bool = False) -> list[Step]:
+    """The steps in the order to do them in: silence before the address, the tunnel end last.
+
+    Raises XlvsError where a VIP is no unicast address or sits on another interface,
+    where it would be answered for.
+    """
+    chosen = tuple(dict.fromkeys(_checked(vip, machine) for vip in vips))
+    ipv4 = [vip for vip in chosen if ":" not in vip]
+    steps: list[Step] = []
+    if ipv4:
+        # Answer ARP only for addresses of the asked interface, and never ask in a VIP's name.
+        # IPv6 needs neither: a neighbour solicitation is answered for the interface's own only.
+        for scope in ("all", machine.interface):
+            steps.append(_conf(scope, "arp_ignore", "1"))
+            steps.append(_conf(scope, "arp_announce", "2"))
+    if method == "tun" and ipv4 and machine.rp_filter == 1:
+        # Packets come by another way than the route back to the client would go.
+        steps.append(_conf(machine.interface, "rp_filter", "2"))
+    steps += [LoopbackAddress(vip) for vip in chosen]
+    if method == "tun":
+        if not machine.own:
+            raise XlvsError(f"{machine.interface} has no address for a tunnel to end at")
+        steps += _kernel_tunnels(chosen, machine) if kernel_tunnel else []
+        steps += [] if kernel_tunnel else [Decapsulator(machine.interface, machine.own, chosen)]
+    return steps
+
+
+def _kernel_tunnels(vips: tuple[str, ...], machine: Machine) -> list[Step]:
+    steps: list[Step] = []
+    ipv4, ipv6 = any(":" not in vip for vip in vips), any(":" in vip for vip in vips)
+    outer4, outer6 = any(":" not in end for end in machine.own), any(":" in end for end in machine.own)
+    if outer4 and ipv4:
+        steps += [TunnelDevice("tunl0", "ipip"), _conf("tunl0", "rp_filter", "2")]
+    if outer4 and ipv6:
+        steps.append(TunnelDevice("sit0", "sit"))
+    if outer6:
+        steps.append(TunnelDevice("ip6tnl0", "ip6_tunnel"))
+        steps += [_conf("ip6tnl0", "rp_filter", "2")] if ipv4 else []
+    return steps
+
+
+def _conf(scope: str, name: str, value: str) -> Sysctl:
+    # sysctl(8) reads a name with slashes literally, which a dot in an interface's name needs.
+    path = f"net/ipv4/conf/{scope}/{name}"
+    return Sysctl(path if "." in scope else path.replace("/", "."), value)
+
+
+def _checked(vip: str, machine: Machine) -> str:
+    try:
+        address = ipaddress.ip_address(vip)
+    except ValueError as error:
+        raise XlvsError(f"'{vip}' is no IP address: a VIP is written without a prefix length") from error
+    if address.is_unspecified or address.is_multicast or address.is_loopback or address.is_link_local:
+        raise XlvsError(f"{vip} cannot be a VIP: it is no unicast address that clients can reach")
+    for interface, present in machine.addresses.items():
+        if interface != "lo" and str(address) in (entry.partition("/")[0] for entry in present):
+            raise XlvsError(
+                f"{vip} is on {interface}, which answers for it on the wire: take it off, it belongs on lo"
+            )
+    return str(address)
