@@ -177,7 +177,8 @@ static __always_inline int settle_inner(void *inner, void *end, const struct out
 	if (ipv4 ? !read_inner4(inner, end, &destination, length)
 		 : !read_inner6(inner, end, &destination, length))
 		return pass(MALFORMED);
-	if (inner + *length > end)
+	/* Not `inner + *length > end`: 6.1's verifier loses the bounds of a byte-swapped number. */
+	if (*length > (__u32)(end - inner))
 		return pass(MALFORMED);
 	if (!bpf_map_lookup_elem(&vips, &destination))
 		return pass(FOREIGN_INNER);

@@ -168,7 +168,7 @@ _libc.vsnprintf.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, c
 
 def _print(level: int, form: bytes, arguments: int) -> int:
     if level == 0:  # LIBBPF_WARN
-        text = ctypes.create_string_buffer(65536)
+        text = ctypes.create_string_buffer(1 << 22)
         _libc.vsnprintf(text, len(text), form, arguments)
         _messages.append(text.value.decode(errors="replace"))
     return 0

@@ -82,15 +82,13 @@ def _parent(pid: int) -> int:
 @cache
 def _outermost_pid() -> int:
     """The farthest ancestor whose mount namespace we may enter; our own pid if none."""
-    chosen = pid = os.getpid()
-    while pid > 1:
-        try:
-            pid = _parent(pid)
-            if pid:
-                os.stat(f"/proc/{pid}/ns/mnt")
-                chosen = pid
-        except OSError:
-            continue  # this one hides from us (another user's, or init's greater rights)
+    chosen = os.getpid()
+    pid = _parent(chosen)
+    while pid:
+        # An ancestor may hide from us: another user's, or init with greater rights.
+        if os.access(f"/proc/{pid}/ns/mnt", os.R_OK):
+            chosen = pid
+        pid = _parent(pid)
     return chosen
 
 

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The tc companion: what XDP cannot do.
+ *
+ * On ingress it takes packets that XDP handed over (marked by metadata in front of
+ * them; XDP has counted them already): the next hop's neighbour is not resolved, the
+ * device cannot transmit from XDP, segments are not cut yet, or the client is the
+ * director itself. On egress it sees what the director sends: answers of a real
+ * server that is the director itself, and its own connections to a VIP.
+ */
+#ifndef XLVS_COMPANION_H
+#define XLVS_COMPANION_H
+
+#include <linux/pkt_cls.h>
+
+#include "known.h"
+#include "new.h"
+
+#define LOOPBACK 1 /* ifindex of lo in every network namespace */
+#define HEADERS 128 /* enough for link, VLAN, IP with options and TCP's fixed part */
+/* skb->tc_index of what the companion has sent: it passes the egress hook again. */
+#define SENT_MARK 0x786c
+
+static __always_inline bool skb_parse(struct __sk_buff *skb, struct packet *p)
+{
+	bpf_skb_pull_data(skb, skb->len < HEADERS ? skb->len : HEADERS);
+	return parse_frame((void *)(long)skb->data, (void *)(long)skb->data_end, skb->len, p) ==
+	       PARSED_FLOW;
+}
+
+static __always_inline int companion_drop(enum xlvs_outcome outcome)
+{
+	count(outcome);
+	return TC_ACT_SHOT;
+}
+
+static __always_inline bool skb_set_address(struct __sk_buff *skb, const struct packet *p, __u32 at,
+					    const __u8 *old, const __u8 *new)
+{
+	__u32 size = p->family == XLVS_IPV4 ? 4 : 16;
+	__s64 diff = bpf_csum_diff((__be32 *)old, size, (__be32 *)new, size, 0);
+	__u64 flags = BPF_F_PSEUDO_HDR | (p->protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0);
+
+	if (bpf_l4_csum_replace(skb, check_offset(p), 0, diff, flags))
+		return false;
+	if (p->family == XLVS_IPV4 &&
+	    bpf_l3_csum_replace(skb, p->l3 + 10, 0, diff, 0)) /* RFC 791: header checksum */
+		return false;
+	return !bpf_skb_store_bytes(skb, at, new, size, 0);
+}
+
+static __always_inline bool skb_set_port(struct __sk_buff *skb, const struct packet *p, __u32 at,
+					 __be16 old, __be16 new)
+{
+	__u64 flags = 2 | (p->protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0);
+
+	if (old == new)
+		return true;
+	return !bpf_l4_csum_replace(skb, check_offset(p), old, new, flags) &&
+	       !bpf_skb_store_bytes(skb, at, &new, 2, 0);
+}
+
+/* NAT on an skb: the helpers know about checksums that hardware will fill in. */
+static __always_inline bool skb_translate(struct __sk_buff *skb, const struct packet *p, bool reply,
+					  const struct xlvs_conn *conn)
+{
+	__u32 addresses = p->l3 + (p->family == XLVS_IPV4 ? 12 : 8);
+	__u32 size = p->family == XLVS_IPV4 ? 4 : 16;
+	__u8 address[16];
+
+	copy_address(address, reply ? conn->vaddr : conn->daddr);
+	if (reply)
+		return skb_set_address(skb, p, addresses, p->saddr, address) &&
+		       skb_set_port(skb, p, p->l4, p->sport, conn->vport);
+	return skb_set_address(skb, p, addresses + size, p->daddr, address) &&
+	       skb_set_port(skb, p, p->l4 + 2, p->dport, conn->dport);
+}
+
+static __always_inline bool skb_decrement_ttl(struct __sk_buff *skb, const struct packet *p)
+{
+	__u32 at = p->l3 + (p->family == XLVS_IPV4 ? 8 : 7);
+	__u8 ttl = p->ttl - 1;
+
+	if (p->family == XLVS_IPV4) {
+		__be16 old = bpf_htons(p->ttl << 8 | p->protocol);
+		__be16 new = bpf_htons(ttl << 8 | p->protocol);
+
+		if (bpf_l3_csum_replace(skb, p->l3 + 10, old, new, 2))
+			return false;
+	}
+	return !bpf_skb_store_bytes(skb, at, &ttl, 1, 0);
+}
+
+static __always_inline bool skb_encapsulate(struct __sk_buff *skb, const struct packet *p,
+					    const struct xlvs_dest *dest)
+{
+	bool ipv4 = dest->family == XLVS_IPV4;
+	struct inner in = {};
+	union {
+		struct iphdr ip4;
+		struct ipv6hdr ip6;
+	} outer = {};
+
+	if (!read_inner((void *)(long)skb->data, (void *)(long)skb->data_end, p, &in))
+		return false;
+	if (bpf_skb_adjust_room(skb, tunnel_header(dest), BPF_ADJ_ROOM_MAC,
+				ipv4 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV6))
+		return false;
+	if (ipv4) {
+		write_outer_ipv4(&outer.ip4, p, dest, &in);
+		return !bpf_skb_store_bytes(skb, p->l3, &outer.ip4, sizeof(outer.ip4), 0);
+	}
+	write_outer_ipv6(&outer.ip6, p, dest, &in);
+	return !bpf_skb_store_bytes(skb, p->l3, &outer.ip6, sizeof(outer.ip6), 0);
+}
+
+/* Hand the skb to the neighbour that routing names for target, resolving it if need be. */
+static __always_inline int skb_send(struct __sk_buff *skb, __u8 family, const __u8 *source,
+				    const __u8 *target)
+{
+	struct bpf_redir_neigh neighbour = {};
+	struct bpf_fib_lookup fib;
+	long answer = route_lookup(skb, skb->ifindex, family, source, target, &fib);
+
+	if (answer != BPF_FIB_LKUP_RET_SUCCESS && answer != BPF_FIB_LKUP_RET_NO_NEIGH)
+		return companion_drop(hop_refusal(answer));
+	neighbour.nh_family = fib.family;
+	if (fib.family == AF_INET)
+		neighbour.ipv4_nh = fib.ipv4_dst;
+	else
+		__builtin_memcpy(neighbour.ipv6_nh, fib.ipv6_dst, 16);
+	skb->tc_index = SENT_MARK;
+	count(XLVS_FORWARDED_TC);
+	return bpf_redirect_neigh(fib.ifindex, &neighbour, sizeof(neighbour), 0);
+}
+
+/* The director is the client: give the answer to its own stack. */
+static __always_inline int skb_deliver_own(struct __sk_buff *skb, const struct packet *p,
+					   const struct xlvs_conn *conn)
+{
+	__u8 no_mac[12] = {};
+
+	count(XLVS_FORWARDED_TC);
+	if (!same_address(conn->caddr, conn->vaddr, p->family))
+		return TC_ACT_UNSPEC;
+	/* From the VIP to the VIP: only lo believes that (accept_local, set by `up`). */
+	if (bpf_skb_store_bytes(skb, 0, no_mac, sizeof(no_mac), 0))
+		return TC_ACT_SHOT;
+	return bpf_redirect(LOOPBACK, BPF_F_INGRESS);
+}
+
+static __always_inline int skb_forward_reply(struct __sk_buff *skb, const struct packet *p,
+					     const struct xlvs_conn *conn)
+{
+	bool own = conn->flags & XLVS_CONN_OWN;
+	__u8 source[16], target[16];
+
+	copy_address(source, conn->vaddr);
+	copy_address(target, conn->caddr);
+	if (!skb_translate(skb, p, true, conn))
+		return companion_drop(XLVS_DROP_COMPANION);
+	if (own)
+		return skb_deliver_own(skb, p, conn);
+	if (p->ttl <= 1 || !skb_decrement_ttl(skb, p))
+		return companion_drop(XLVS_DROP_COMPANION);
+	return skb_send(skb, p->family, source, target);
+}
+
+static __always_inline int skb_forward_request(struct __sk_buff *skb, const struct packet *p,
+					       const struct xlvs_conn *conn, bool own)
+{
+	__u32 method = conn->flags & XLVS_CONN_METHOD, row = conn->dest;
+	struct xlvs_dest *dest = bpf_map_lookup_elem(&dests, &row);
+
+	if (!dest)
+		return companion_drop(XLVS_DROP_DESTINATION_GONE);
+	if (method == XLVS_MASQ && !skb_translate(skb, p, false, conn))
+		return companion_drop(XLVS_DROP_COMPANION);
+	if (conn->flags & XLVS_CONN_LOCAL) {
+		count(XLVS_LOCAL);
+		return TC_ACT_UNSPEC;
+	}
+	/* What the director itself sends has passed no router yet. */
+	if (!own && (p->ttl <= 1 || !skb_decrement_ttl(skb, p)))
+		return companion_drop(XLVS_DROP_COMPANION);
+	if (method == XLVS_TUNNEL && !skb_encapsulate(skb, p, dest))
+		return companion_drop(XLVS_DROP_COMPANION);
+	return skb_send(skb, dest->family, 0, dest->address);
+}
+
+static __always_inline int companion_ingress(struct __sk_buff *skb)
+{
+	struct xlvs_meta *meta = (void *)(long)skb->data_meta;
+	struct packet p = {};
+	struct xlvs_conn *conn;
+	__u32 ref;
+
+	if ((void *)(meta + 1) > (void *)(long)skb->data || meta->magic != XLVS_META_MAGIC)
+		return TC_ACT_UNSPEC;
+	meta->magic = 0;
+	if (!skb_parse(skb, &p))
+		return companion_drop(XLVS_DROP_COMPANION);
+	conn = conn_find(&p, &ref);
+	if (!conn)
+		return companion_drop(XLVS_DROP_RACE);
+	if (ref & XLVS_REF_REPLY)
+		return skb_forward_reply(skb, &p, conn);
+	return skb_forward_request(skb, &p, conn, false);
+}
+
+/* The director as a client: a connection of its own to one of its services. */
+static __always_inline struct xlvs_conn *own_connection(struct __sk_buff *skb, const struct packet *p,
+							const struct xlvs_settings *set, __u32 *ref,
+							int *verdict)
+{
+	*verdict = TC_ACT_UNSPEC;
+	if (skb->ingress_ifindex)
+		return 0; /* somebody else's, that the kernel forwards */
+	switch (admit(p, set, true)) {
+	case ADMITTED:
+	case ADMIT_AGAIN:
+		return conn_find(p, ref);
+	case ADMIT_NO_DESTINATION:
+		*verdict = companion_drop(XLVS_DROP_NO_DESTINATION);
+		return 0;
+	case ADMIT_FULL:
+		*verdict = companion_drop(XLVS_DROP_TABLE_FULL);
+		return 0;
+	default:
+		return 0;
+	}
+}
+
+static __always_inline int companion_egress(struct __sk_buff *skb)
+{
+	struct xlvs_settings *set = settings_get();
+	struct packet p = {};
+	struct xlvs_conn *conn;
+	struct xlvs_dest *dest;
+	__u32 ref = 0, row;
+	bool reply;
+	int verdict;
+
+	if (skb->tc_index == SENT_MARK || !set || !skb_parse(skb, &p))
+		return TC_ACT_UNSPEC;
+	conn = conn_find(&p, &ref);
+	if (conn && reused_port(&p, conn, ref & XLVS_REF_REPLY)) {
+		conn_end(conn, ref & XLVS_REF_SLOT);
+		conn = 0;
+	}
+	if (!conn) {
+		conn = own_connection(skb, &p, set, &ref, &verdict);
+		if (!conn)
+			return verdict;
+	}
+	reply = ref & XLVS_REF_REPLY;
+	if (reply ? !(conn->flags & XLVS_CONN_LOCAL) : !(conn->flags & XLVS_CONN_OWN))
+		return TC_ACT_UNSPEC;
+	row = conn->dest;
+	dest = bpf_map_lookup_elem(&dests, &row);
+	if (dest && dest->flags & XLVS_DEST_AVAILABLE)
+		account(dest, row, reply, p.length);
+	else if (!reply)
+		return companion_drop(XLVS_DROP_DESTINATION_GONE);
+	touch(conn, &p, reply, set);
+	if (!reply)
+		return skb_forward_request(skb, &p, conn, true);
+	if ((conn->flags & XLVS_CONN_METHOD) == XLVS_MASQ && !skb_translate(skb, &p, true, conn))
+		return companion_drop(XLVS_DROP_COMPANION);
+	return TC_ACT_UNSPEC;
+}
+
+#endif

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The connection table: an array of slots, found through a hash index with one key
+ * a direction. Only the three index_* functions know how the index is made.
+ *
+ * A slot's life: FREE -> CLAIMED (compare-and-swap; being filled) -> LIVE (keys are
+ * in the index) -> DYING (compare-and-swap; only the winner removes the keys) ->
+ * FREE with the next generation. A packet that finds a DYING slot is a new one; it
+ * comes back through the tail calls until the old keys are gone. The tuple in the
+ * slot is compared with the packet, so a stale key is a miss, never a mistake.
+ */
+#ifndef XLVS_CONN_H
+#define XLVS_CONN_H
+
+#include "maps.h"
+#include "parse.h"
+
+#define EEXIST 17 /* asm-generic/errno-base.h */
+#define SLOT_PROBES 64
+
+static __always_inline bool same_address(const __u8 *a, const __u8 *b, __u8 family)
+{
+	const __u32 *x = (const __u32 *)a, *y = (const __u32 *)b;
+
+	if (family == XLVS_IPV4)
+		return x[0] == y[0];
+	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2] && x[3] == y[3];
+}
+
+static __always_inline void copy_address(__u8 *to, const __u8 *from)
+{
+	__builtin_memcpy(to, from, 16);
+}
+
+/* Keys: struct xlvs_key6 serves as the tuple of either family. */
+static __always_inline struct xlvs_key4 key4_of(const struct xlvs_key6 *tuple)
+{
+	struct xlvs_key4 key = {
+		.saddr = *(__be32 *)tuple->saddr,
+		.daddr = *(__be32 *)tuple->daddr,
+		.sport = tuple->sport,
+		.dport = tuple->dport,
+		.protocol = tuple->protocol,
+	};
+
+	return key;
+}
+
+static __always_inline __u32 *index_find(const struct xlvs_key6 *tuple, __u8 family)
+{
+	if (family == XLVS_IPV4) {
+		struct xlvs_key4 key = key4_of(tuple);
+
+		return bpf_map_lookup_elem(&conn_index4, &key);
+	}
+	return bpf_map_lookup_elem(&conn_index6, tuple);
+}
+
+static __always_inline long index_insert(const struct xlvs_key6 *tuple, __u8 family, __u32 ref,
+					 __u64 flags)
+{
+	if (family == XLVS_IPV4) {
+		struct xlvs_key4 key = key4_of(tuple);
+
+		return bpf_map_update_elem(&conn_index4, &key, &ref, flags);
+	}
+	return bpf_map_update_elem(&conn_index6, tuple, &ref, flags);
+}
+
+/* Remove a key if it still names ref. */
+static __always_inline void index_remove(const struct xlvs_key6 *tuple, __u8 family, __u32 ref)
+{
+	__u32 *found = index_find(tuple, family);
+
+	if (!found || *found != ref)
+		return;
+	if (family == XLVS_IPV4) {
+		struct xlvs_key4 key = key4_of(tuple);
+
+		bpf_map_delete_elem(&conn_index4, &key);
+		return;
+	}
+	bpf_map_delete_elem(&conn_index6, tuple);
+}
+
+static __always_inline void tuple_of_packet(const struct packet *p, struct xlvs_key6 *tuple)
+{
+	__builtin_memset(tuple, 0, sizeof(*tuple));
+	copy_address(tuple->saddr, p->saddr);
+	copy_address(tuple->daddr, p->daddr);
+	tuple->sport = p->sport;
+	tuple->dport = p->dport;
+	tuple->protocol = p->protocol;
+}
+
+static __always_inline void tuple_of_request(const struct xlvs_conn *conn, struct xlvs_key6 *tuple)
+{
+	__builtin_memset(tuple, 0, sizeof(*tuple));
+	copy_address(tuple->saddr, conn->caddr);
+	copy_address(tuple->daddr, conn->vaddr);
+	tuple->sport = conn->cport;
+	tuple->dport = conn->vport;
+	tuple->protocol = conn->protocol;
+}
+
+static __always_inline bool has_reply_key(__u32 conn_flags)
+{
+	return (conn_flags & XLVS_CONN_METHOD) == XLVS_MASQ || (conn_flags & XLVS_CONN_LOCAL);
+}
+
+/* What the real server's answers look like when they reach the director. */
+static __always_inline void tuple_of_reply(const struct xlvs_conn *conn, struct xlvs_key6 *tuple)
+{
+	bool masq = (conn->flags & XLVS_CONN_METHOD) == XLVS_MASQ;
+
+	__builtin_memset(tuple, 0, sizeof(*tuple));
+	copy_address(tuple->saddr, masq ? conn->daddr : conn->vaddr);
+	copy_address(tuple->daddr, conn->caddr);
+	tuple->sport = masq ? conn->dport : conn->vport;
+	tuple->dport = conn->cport;
+	tuple->protocol = conn->protocol;
+}
+
+static __always_inline struct xlvs_conn *conn_at(__u32 slot)
+{
+	return bpf_map_lookup_elem(&conns, &slot);
+}
+
+static __always_inline bool conn_in_use(const struct xlvs_conn *conn)
+{
+	__u32 phase = READ_ONCE(conn->phase) & XLVS_PHASE;
+
+	return phase == XLVS_LIVE || phase == XLVS_CLAIMED;
+}
+
+static __always_inline bool conn_matches(const struct xlvs_conn *conn, const struct xlvs_key6 *tuple,
+					 __u8 family, bool reply)
+{
+	bool masq = (conn->flags & XLVS_CONN_METHOD) == XLVS_MASQ;
+
+	if (conn->protocol != tuple->protocol || conn->family != family)
+		return false;
+	if (!reply)
+		return conn->cport == tuple->sport && conn->vport == tuple->dport &&
+		       same_address(conn->caddr, tuple->saddr, family) &&
+		       same_address(conn->vaddr, tuple->daddr, family);
+	return conn->cport == tuple->dport && same_address(conn->caddr, tuple->daddr, family) &&
+	       (masq ? conn->dport : conn->vport) == tuple->sport &&
+	       same_address(masq ? conn->daddr : conn->vaddr, tuple->saddr, family);
+}
+
+/* The live connection that a packet belongs to, and its ref; or nothing. */
+static __always_inline struct xlvs_conn *conn_find(const struct packet *p, __u32 *ref)
+{
+	struct xlvs_key6 tuple;
+	struct xlvs_conn *conn;
+	__u32 *found;
+
+	tuple_of_packet(p, &tuple);
+	found = index_find(&tuple, p->family);
+	if (!found)
+		return 0;
+	*ref = *found;
+	conn = conn_at(*ref & XLVS_REF_SLOT);
+	if (!conn || !conn_in_use(conn))
+		return 0;
+	return conn_matches(conn, &tuple, p->family, *ref & XLVS_REF_REPLY) ? conn : 0;
+}
+
+static __always_inline __u32 tuple_hash(const struct xlvs_key6 *tuple, __u32 seed)
+{
+	const __u32 *words = (const __u32 *)tuple;
+	__u64 hash = seed;
+
+#pragma unroll
+	for (unsigned int i = 0; i < sizeof(*tuple) / 4; i++) {
+		hash ^= words[i];
+		hash *= 0x9e3779b97f4a7c15ull; /* 2^64 / golden ratio: spreads low bits up */
+		hash ^= hash >> 32;
+	}
+	return (__u32)hash;
+}
+
+struct claim {
+	__u32 hash;
+	__u32 step;
+	__u32 mask;
+	__u32 slot;
+	bool claimed;
+};
+
+static long claim_probe(__u32 attempt, struct claim *c)
+{
+	struct xlvs_conn *conn;
+	__u32 phase;
+
+	c->slot = c->hash & c->mask;
+	c->hash += c->step;
+	conn = conn_at(c->slot);
+	if (!conn)
+		return 1;
+	phase = READ_ONCE(conn->phase);
+	if ((phase & XLVS_PHASE) != XLVS_FREE)
+		return 0;
+	c->claimed = __sync_val_compare_and_swap(&conn->phase, phase, phase | XLVS_CLAIMED) == phase;
+	return c->claimed;
+}
+
+/* Claim a free slot near where the tuple hashes to; the slot's number is in *slot. */
+static __always_inline struct xlvs_conn *conn_claim(const struct xlvs_key6 *tuple,
+						    const struct xlvs_settings *set, __u32 *slot)
+{
+	struct claim c = { .hash = tuple_hash(tuple, set->hash_seed), .mask = set->conn_mask };
+
+	c.step = (c.hash >> 16) | 1; /* odd: visits every slot */
+	bpf_loop(SLOT_PROBES, claim_probe, &c, 0);
+	*slot = c.slot;
+	return c.claimed ? conn_at(c.slot) : 0;
+}
+
+/* Hand a claimed or dying slot back, as another generation. Only its owner may. */
+static __always_inline void conn_free(struct xlvs_conn *conn)
+{
+	__u32 phase = READ_ONCE(conn->phase);
+
+	__sync_val_compare_and_swap(&conn->phase, phase,
+				    ((phase & ~XLVS_PHASE) + XLVS_GENERATION) | XLVS_FREE);
+}
+
+static __always_inline void load_add(__u32 dest, bool inactive, int change)
+{
+	struct xlvs_load *load = bpf_map_lookup_elem(&loads, &dest);
+
+	if (!load)
+		return;
+	if (inactive)
+		__sync_fetch_and_add(&load->inactive, change);
+	else
+		__sync_fetch_and_add(&load->active, change);
+}
+
+/* End a connection; false where somebody else did already. */
+static __always_inline bool conn_end(struct xlvs_conn *conn, __u32 slot)
+{
+	__u32 phase = READ_ONCE(conn->phase);
+	struct xlvs_key6 tuple;
+
+	if ((phase & XLVS_PHASE) != XLVS_LIVE)
+		return false;
+	if (__sync_val_compare_and_swap(&conn->phase, phase, (phase & ~XLVS_PHASE) | XLVS_DYING) != phase)
+		return false;
+	if (has_reply_key(conn->flags)) {
+		tuple_of_reply(conn, &tuple);
+		index_remove(&tuple, conn->family, slot | XLVS_REF_REPLY);
+	}
+	tuple_of_request(conn, &tuple);
+	index_remove(&tuple, conn->family, slot);
+	load_add(conn->dest, conn->state & XLVS_STATE_INACTIVE, -1);
+	conn_free(conn);
+	return true;
+}
+
+enum created {
+	CREATED,
+	CREATE_AGAIN, /* somebody else has, or an old one is being removed: look again */
+	CREATE_FULL,
+};
+
+/* Put both keys of a filled, claimed slot into the index and bring it to life. */
+static __always_inline enum created conn_publish(struct xlvs_conn *conn, __u32 slot,
+						 const struct xlvs_key6 *tuple)
+{
+	long result = index_insert(tuple, conn->family, slot, BPF_NOEXIST);
+	struct xlvs_key6 reply;
+
+	if (result == -EEXIST) {
+		__u32 *found = index_find(tuple, conn->family);
+		struct xlvs_conn *other = found ? conn_at(*found & XLVS_REF_SLOT) : 0;
+		bool stale = other && ((other->phase & XLVS_PHASE) == XLVS_FREE ||
+				       (conn_in_use(other) &&
+					!conn_matches(other, tuple, conn->family,
+						      *found & XLVS_REF_REPLY)));
+
+		if (!stale)
+			return CREATE_AGAIN;
+		result = index_insert(tuple, conn->family, slot, BPF_ANY);
+	}
+	if (result)
+		return CREATE_FULL;
+	/* Two clients' ports may meet at one server: the newest gets the answers, as in IPVS. */
+	if (has_reply_key(conn->flags)) {
+		tuple_of_reply(conn, &reply);
+		if (index_insert(&reply, conn->family, slot | XLVS_REF_REPLY, BPF_ANY)) {
+			index_remove(tuple, conn->family, slot);
+			return CREATE_FULL;
+		}
+	}
+	load_add(conn->dest, conn->state & XLVS_STATE_INACTIVE, 1);
+	WRITE_ONCE(conn->phase, (conn->phase & ~XLVS_PHASE) | XLVS_LIVE);
+	return CREATED;
+}
+
+/* Make the connection of a packet's flow to a destination (row dest_row of dests). */
+static __always_inline enum created conn_create(const struct packet *p, const struct xlvs_dest *dest,
+						__u32 dest_row, __u32 flags,
+						const struct xlvs_settings *set)
+{
+	struct xlvs_key6 tuple;
+	struct xlvs_conn *conn;
+	enum created made;
+	__u32 slot;
+
+	tuple_of_packet(p, &tuple);
+	conn = conn_claim(&tuple, set, &slot);
+	if (!conn)
+		return CREATE_FULL;
+	copy_address(conn->caddr, p->saddr);
+	copy_address(conn->vaddr, p->daddr);
+	copy_address(conn->daddr, dest->address);
+	conn->cport = p->sport;
+	conn->vport = p->dport;
+	conn->dport = dest->port ? dest->port : p->dport;
+	conn->protocol = p->protocol;
+	conn->family = p->family;
+	conn->dest = dest_row;
+	conn->flags = flags;
+	__builtin_memset(&conn->back, 0, 64);
+	conn->seen = now();
+	conn->timeout = p->protocol == IPPROTO_UDP ? set->udp_timeout :
+						     set->tcp_timeout[XLVS_TCP_SYN_RECV];
+	conn->state = XLVS_STATE_INACTIVE; /* as in IPVS, until the first packet says otherwise */
+	conn->in_packets = 0;
+	conn->fwmark = 0;
+	conn->controlled = 0;
+	made = conn_publish(conn, slot, &tuple);
+	if (made != CREATED)
+		conn_free(conn);
+	return made;
+}
+
+#endif

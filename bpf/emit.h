@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The last step of every forwarding method: new link header, and out. */
+#ifndef XLVS_EMIT_H
+#define XLVS_EMIT_H
+
+#include "hop.h"
+#include "outcome.h"
+
+static __always_inline __u32 hop_tags(const struct xlvs_hop *hop)
+{
+	return hop->flags >> XLVS_HOP_TAGS_SHIFT & 3;
+}
+
+static __always_inline bool write_link_header(struct xdp_md *ctx, const struct xlvs_hop *hop,
+					      __u32 tags, __be16 protocol)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct ethhdr *eth = data;
+	struct vlan_tag *tag = data + sizeof(*eth);
+
+	if ((void *)(eth + 1) > end)
+		return false;
+	__builtin_memcpy(eth->h_dest, hop->dmac, 6);
+	__builtin_memcpy(eth->h_source, hop->smac, 6);
+	eth->h_proto = protocol;
+	if (likely(!tags))
+		return true;
+	if ((void *)(tag + 2) > end)
+		return false;
+	eth->h_proto = bpf_htons(tags == 2 ? ETH_P_8021AD : ETH_P_8021Q);
+	tag[0].id = hop->vlan[0];
+	tag[0].protocol = protocol;
+	if (tags == 2) {
+		tag[0].protocol = bpf_htons(ETH_P_8021Q);
+		tag[1].id = hop->vlan[1];
+		tag[1].protocol = protocol;
+	}
+	return true;
+}
+
+/*
+ * Send the packet to its hop. The link header in front of the (possibly new) IP
+ * header has room for room bytes; family is that of the IP header.
+ */
+static __always_inline int emit(struct xdp_md *ctx, const struct xlvs_hop *hop, __u32 room,
+				__u8 family)
+{
+	__u32 tags = hop_tags(hop), need = sizeof(struct ethhdr) + tags * VLAN_TAG;
+	__be16 protocol = bpf_htons(family == XLVS_IPV4 ? ETH_P_IP : ETH_P_IPV6);
+
+	if (unlikely(room != need) && bpf_xdp_adjust_head(ctx, (int)room - (int)need))
+		return drop_as(XLVS_DROP_MALFORMED);
+	if (!write_link_header(ctx, hop, tags, protocol))
+		return drop_as(XLVS_DROP_MALFORMED);
+	count(XLVS_FORWARDED);
+	if (hop->ifindex == ctx->ingress_ifindex)
+		return XDP_TX;
+	return bpf_redirect(hop->ifindex, 0);
+}
+
+/* Let the tc companion finish what XDP cannot: the packet goes up unchanged. */
+static __always_inline int hand_over(struct xdp_md *ctx, enum xlvs_outcome why)
+{
+	struct xlvs_meta *meta;
+
+	if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*meta)))
+		return drop_as(XLVS_DROP_NO_METADATA);
+	meta = (void *)(long)ctx->data_meta;
+	if ((void *)(meta + 1) > (void *)(long)ctx->data)
+		return drop_as(XLVS_DROP_NO_METADATA);
+	meta->magic = XLVS_META_MAGIC;
+	return pass_as(why);
+}
+
+#endif

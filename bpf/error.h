@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * ICMP errors that the director itself sends: no destination (port unreachable),
+ * packet too big, TTL exceeded. The refused packet is turned round in place. As the
+ * kernel does, the VIP is the source and as much is quoted as 576 bytes (RFC 1812,
+ * 4.3.2.3) or 1280 bytes (RFC 4443, 2.4 c) leave room for; and like the kernel's
+ * icmp_msgs_per_sec, a limit keeps the director from being a reflector.
+ */
+#ifndef XLVS_ERROR_H
+#define XLVS_ERROR_H
+
+#include "checksum.h"
+#include "outcome.h"
+
+#define QUOTE4 (576 - 28)
+#define QUOTE6 (1280 - 48)
+#define ERROR_TTL 64
+/* Types and codes: RFC 792 and RFC 4443. (linux/icmp.h drags in the C library.) */
+#define ICMP_DEST_UNREACH 3
+#define ICMP_PORT_UNREACH 3
+#define ICMP_FRAG_NEEDED 4
+#define ICMP_TIME_EXCEEDED 11
+#define ICMPV6_DEST_UNREACH 1
+#define ICMPV6_PORT_UNREACH 4
+#define ICMPV6_PKT_TOOBIG 2
+#define ICMPV6_TIME_EXCEED 3
+#define ERROR_TOS 0xc0 /* internetwork control, RFC 1812 4.3.2.5 */
+
+/* Both versions' head: the last word holds the MTU, in IPv4 its lower half. */
+struct icmp_header {
+	__u8 type;
+	__u8 code;
+	__u16 checksum;
+	__be32 mtu;
+};
+
+/* Have the error program answer this packet. */
+static __always_inline int refuse(struct xdp_md *ctx, const struct packet *p,
+				  enum xlvs_outcome outcome, __u32 mtu)
+{
+	struct xlvs_scratch *notes = scratch_get();
+
+	if (!notes)
+		return XDP_DROP;
+	notes->packet = *p;
+	notes->error_outcome = outcome;
+	notes->error_mtu = mtu;
+	bpf_tail_call(ctx, &programs, XLVS_PROG_ERROR);
+	return drop_as(outcome);
+}
+
+static __always_inline bool error_allowed(struct xlvs_scratch *notes, const struct xlvs_settings *set)
+{
+	__u32 second = now() / set->hz;
+
+	if (notes->limit_second != second) {
+		notes->limit_second = second;
+		notes->limit_count = 0;
+	}
+	return notes->limit_count++ < set->icmp_limit;
+}
+
+/* Cut the frame to its quotation and make room for the new headers before it. */
+static __always_inline bool make_room(struct xdp_md *ctx, const struct packet *p, __u32 headers,
+				      __u32 quote)
+{
+	__u32 size = (void *)(long)ctx->data_end - (void *)(long)ctx->data;
+	__u32 keep = p->l3 + (p->length < quote ? p->length : quote);
+
+	if (keep < size && bpf_xdp_adjust_tail(ctx, -(int)(size - keep)))
+		return false;
+	return !bpf_xdp_adjust_head(ctx, -(int)headers);
+}
+
+/* Move the old link header to the front, turned round. */
+static __always_inline bool return_link_header(struct xdp_md *ctx, __u32 l3, __u32 headers)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	__u8 old[22] = {};
+	struct ethhdr *eth = data;
+
+	if (l3 > sizeof(old) || data + headers + sizeof(old) > end ||
+	    data + sizeof(old) > end)
+		return false;
+	__builtin_memcpy(old, data + headers, sizeof(old));
+	__builtin_memcpy(eth->h_dest, old + 6, 6);
+	__builtin_memcpy(eth->h_source, old, 6);
+	__builtin_memcpy(data + 12, old + 12, 2);
+	if (l3 >= 18)
+		__builtin_memcpy(data + 14, old + 14, 4);
+	if (l3 >= 22)
+		__builtin_memcpy(data + 18, old + 18, 4);
+	return true;
+}
+
+static __always_inline int answer_ipv4(struct xdp_md *ctx, const struct packet *p, __u8 type, __u8 code,
+				       __u32 mtu)
+{
+	const __u32 headers = sizeof(struct iphdr) + sizeof(struct icmp_header);
+	__u32 length = headers + (p->length < QUOTE4 ? p->length : QUOTE4);
+	__u32 l3 = l3_of(p);
+	struct icmp_header *icmp;
+	struct iphdr *ip;
+	void *data, *end;
+
+	if (!make_room(ctx, p, headers, QUOTE4) || !return_link_header(ctx, l3, headers))
+		return XDP_DROP;
+	data = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
+	if (l3 > 22)
+		return XDP_DROP;
+	ip = data + l3;
+	icmp = (void *)(ip + 1);
+	if ((void *)(icmp + 1) > end)
+		return XDP_DROP;
+	__builtin_memset(ip, 0, headers);
+	ip->version = 4;
+	ip->ihl = 5;
+	ip->tos = ERROR_TOS;
+	ip->tot_len = bpf_htons(length);
+	ip->ttl = ERROR_TTL;
+	ip->protocol = IPPROTO_ICMP;
+	ip->saddr = *(__be32 *)p->daddr;
+	ip->daddr = *(__be32 *)p->saddr;
+	ip->check = ~csum_fold((__u32)bpf_csum_diff(0, 0, (__be32 *)ip, sizeof(*ip), 0));
+	icmp->type = type;
+	icmp->code = code;
+	icmp->mtu = bpf_htonl(mtu & 0xffff);
+	length = checksum_range(ctx, l3 + sizeof(*ip), length - sizeof(*ip), 0);
+	data = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
+	icmp = data + l3 + sizeof(*ip);
+	if ((void *)(icmp + 1) > end)
+		return XDP_DROP;
+	icmp->checksum = ~(__u16)length;
+	return XDP_TX;
+}
+
+static __always_inline int answer_ipv6(struct xdp_md *ctx, const struct packet *p, __u8 type, __u8 code,
+				       __u32 mtu)
+{
+	const __u32 headers = sizeof(struct ipv6hdr) + sizeof(struct icmp_header);
+	__u32 payload = sizeof(struct icmp_header) + (p->length < QUOTE6 ? p->length : QUOTE6);
+	__u32 l3 = l3_of(p), sum;
+	struct icmp_header *icmp;
+	struct ipv6hdr *ip;
+	void *data, *end;
+
+	if (!make_room(ctx, p, headers, QUOTE6) || !return_link_header(ctx, l3, headers))
+		return XDP_DROP;
+	data = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
+	if (l3 > 22)
+		return XDP_DROP;
+	ip = data + l3;
+	icmp = (void *)(ip + 1);
+	if ((void *)(icmp + 1) > end)
+		return XDP_DROP;
+	__builtin_memset(ip, 0, headers);
+	ip->version = 6;
+	ip->payload_len = bpf_htons(payload);
+	ip->nexthdr = IPPROTO_ICMPV6;
+	ip->hop_limit = ERROR_TTL;
+	__builtin_memcpy(&ip->saddr, p->daddr, 16);
+	__builtin_memcpy(&ip->daddr, p->saddr, 16);
+	icmp->type = type;
+	icmp->code = code;
+	icmp->mtu = bpf_htonl(mtu);
+	sum = csum_fold(pseudo_sum(p->daddr, p->saddr, XLVS_IPV6, IPPROTO_ICMPV6, payload));
+	sum = checksum_range(ctx, l3 + sizeof(*ip), payload, sum);
+	data = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
+	icmp = data + l3 + sizeof(*ip);
+	if ((void *)(icmp + 1) > end)
+		return XDP_DROP;
+	icmp->checksum = ~(__u16)sum;
+	return XDP_TX;
+}
+
+/* The error program's work: which error for which outcome. */
+static __always_inline int send_error(struct xdp_md *ctx, const struct packet *p, __u32 outcome,
+				      __u32 mtu)
+{
+	bool ipv4 = p->family == XLVS_IPV4;
+
+	switch (outcome) {
+	case XLVS_DROP_NO_DESTINATION:
+		return ipv4 ? answer_ipv4(ctx, p, ICMP_DEST_UNREACH, ICMP_PORT_UNREACH, 0) :
+			      answer_ipv6(ctx, p, ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH, 0);
+	case XLVS_DROP_TOO_BIG:
+		return ipv4 ? answer_ipv4(ctx, p, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, mtu) :
+			      answer_ipv6(ctx, p, ICMPV6_PKT_TOOBIG, 0, mtu);
+	case XLVS_DROP_TTL:
+		return ipv4 ? answer_ipv4(ctx, p, ICMP_TIME_EXCEEDED, 0, 0) :
+			      answer_ipv6(ctx, p, ICMPV6_TIME_EXCEED, 0, 0);
+	default:
+		return XDP_DROP;
+	}
+}
+
+#endif

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What time does, without any process: a timer looks at a chunk of the slots every
+ * few milliseconds, ends connections whose time is up, and every two seconds steps
+ * the rate estimators. It lives as long as its map is pinned.
+ */
+#ifndef XLVS_EXPIRE_H
+#define XLVS_EXPIRE_H
+
+#include "conn.h"
+
+#define CLOCK_MONOTONIC 1
+#define RATE_SECONDS 2
+#define RATE_CHUNK 512 /* rows stepped in one tick */
+#define RATE_FIELDS 5
+
+struct xlvs_ticker {
+	struct bpf_timer timer;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct xlvs_ticker);
+} ticker SEC(".maps");
+
+struct sweep {
+	__u32 first;
+	__u32 time;
+	__u32 slack; /* last-seen times are this coarse */
+	__u32 mask;
+};
+
+static long sweep_slot(__u32 step, struct sweep *s)
+{
+	__u32 slot = (s->first + step) & s->mask;
+	struct xlvs_conn *conn = conn_at(slot);
+
+	if (!conn)
+		return 1;
+	if ((conn->phase & XLVS_PHASE) == XLVS_LIVE && s->time - conn->seen >= conn->timeout + s->slack &&
+	    (__s32)(s->time - conn->seen) >= 0)
+		conn_end(conn, slot);
+	return 0;
+}
+
+static __always_inline void sweep(struct xlvs_settings *set)
+{
+	struct sweep s = {
+		.first = set->scan_next,
+		.time = now(),
+		.slack = set->hz / 4,
+		.mask = set->conn_mask,
+	};
+
+	bpf_loop(set->scan_chunk, sweep_slot, &s, 0);
+	if (s.first + set->scan_chunk > set->conn_mask)
+		set->scan_rounds++;
+	set->scan_next = (s.first + set->scan_chunk) & set->conn_mask;
+}
+
+struct sum {
+	__u32 row;
+	__u64 total[RATE_FIELDS];
+};
+
+static long add_cpu(__u32 cpu, struct sum *s)
+{
+	__u32 row = cpu * XLVS_ROWS + s->row;
+	struct xlvs_counters *c = bpf_map_lookup_elem(&counters, &row);
+
+	if (!c)
+		return 1;
+	s->total[0] += c->connections;
+	s->total[1] += c->in_packets;
+	s->total[2] += c->out_packets;
+	s->total[3] += c->in_bytes;
+	s->total[4] += c->out_bytes;
+	return 0;
+}
+
+/* A row is stepped if a service or destination uses it. */
+static __always_inline bool row_used(__u32 row)
+{
+	struct xlvs_service *service;
+	struct xlvs_dest *dest;
+	__u32 at;
+
+	if (row < XLVS_ROW_DEST) {
+		at = row - XLVS_ROW_SERVICE;
+		service = bpf_map_lookup_elem(&services, &at);
+		return service && service->flags & XLVS_SERVICE_USED;
+	}
+	at = row - XLVS_ROW_DEST;
+	dest = bpf_map_lookup_elem(&dests, &at);
+	return dest && dest->flags & XLVS_DEST_USED;
+}
+
+struct rate_walk {
+	__u32 first;
+	__u32 cpus;
+};
+
+/* Scales as in the kernel: a 2-second difference times 2^9 is a rate times 2^10. */
+static long step_rate(__u32 step, struct rate_walk *walk)
+{
+	__u32 row = walk->first + step;
+	struct xlvs_rate *rate = bpf_map_lookup_elem(&rates, &row);
+	struct sum s = { .row = row };
+
+	if (!rate)
+		return 1;
+	if (!row_used(row))
+		return 0;
+	bpf_loop(walk->cpus, add_cpu, &s, 0);
+#pragma unroll
+	for (int i = 0; i < RATE_FIELDS; i++) {
+		__u64 now_rate = (s.total[i] - rate->last[i]) << (i < 3 ? 9 : 4);
+
+		rate->last[i] = s.total[i];
+		rate->average[i] += (__s64)(now_rate - rate->average[i]) >> 2;
+	}
+	return 0;
+}
+
+static __always_inline void step_rates(struct xlvs_settings *set)
+{
+	struct rate_walk walk = { .cpus = set->cpus };
+
+	if (!set->rates_next) {
+		if ((__s32)(now() - set->rates_due) < 0)
+			return;
+		set->rates_due += RATE_SECONDS * set->hz;
+		if ((__s32)(now() - set->rates_due) >= 0) /* first step, or long asleep */
+			set->rates_due = now() + RATE_SECONDS * set->hz;
+		set->rates_next = XLVS_ROW_SERVICE;
+	}
+	walk.first = set->rates_next;
+	bpf_loop(RATE_CHUNK, step_rate, &walk, 0);
+	set->rates_next += RATE_CHUNK;
+	if (set->rates_next >= XLVS_ROWS)
+		set->rates_next = 0;
+}
+
+static int tick(void *map, __u32 *key, struct xlvs_ticker *t)
+{
+	struct xlvs_settings *set = settings_get();
+
+	if (!set)
+		return 0;
+	bpf_timer_start(&t->timer, set->tick_ns, 0);
+	sweep(set);
+	step_rates(set);
+	return 0;
+}
+
+#endif

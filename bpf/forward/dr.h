@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* DR: the packet stays as it is, but for its TTL and a checksum left to hardware. */
+#ifndef XLVS_FORWARD_DR_H
+#define XLVS_FORWARD_DR_H
+
+#include "../checksum.h"
+
+static __always_inline bool decrement_ttl(void *data, void *end, const struct packet *p)
+{
+	if (p->family == XLVS_IPV4) {
+		struct iphdr *ip = data + l3_of(p);
+		__u64 old;
+
+		if ((void *)(ip + 1) > end)
+			return false;
+		old = *(__u16 *)&ip->ttl;
+		ip->ttl--;
+		ip->check = csum_replace(ip->check, old, *(__u16 *)&ip->ttl);
+	} else {
+		struct ipv6hdr *ip = data + l3_of(p);
+
+		if ((void *)(ip + 1) > end)
+			return false;
+		ip->hop_limit--;
+	}
+	return true;
+}
+
+/* Make a partial transport checksum whole, in place. */
+static __always_inline bool complete_checksum(struct xdp_md *ctx, const struct packet *p)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	__u16 *check = check_field(data, end, p), whole;
+
+	if (!check)
+		return false;
+	if (likely(!checksum_partial(p, *check)))
+		return true;
+	*check = 0;
+	whole = checksum_whole(ctx, p, p->saddr, p->daddr);
+	data = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
+	check = check_field(data, end, p);
+	if (!check)
+		return false;
+	*check = whole;
+	return true;
+}
+
+/* What DR does to a packet, and TUN to the inner one. */
+static __always_inline bool pass_on(struct xdp_md *ctx, const struct packet *p)
+{
+	if (!complete_checksum(ctx, p))
+		return false;
+	return decrement_ttl((void *)(long)ctx->data, (void *)(long)ctx->data_end, p);
+}
+
+#endif

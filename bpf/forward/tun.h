@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * TUN: an outer IP header DIP -> RIP before the packet (RFC 2003, RFC 2473), either
+ * family around either. TTL, DSCP and DF come from inside, ECN as RFC 6040 has it.
+ */
+#ifndef XLVS_FORWARD_TUN_H
+#define XLVS_FORWARD_TUN_H
+
+#include "../checksum.h"
+
+#define ECN_MASK 3
+#define ECN_CE 3
+#define ECN_ECT0 2
+
+static __always_inline __u32 tunnel_header(const struct xlvs_dest *dest)
+{
+	return dest->family == XLVS_IPV4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+}
+
+struct inner {
+	__u8 traffic_class;
+	__u8 ttl;
+	bool dont_fragment;
+};
+
+static __always_inline bool read_inner(void *data, void *end, const struct packet *p, struct inner *in)
+{
+	if (p->family == XLVS_IPV4) {
+		struct iphdr *ip = data + l3_of(p);
+
+		if ((void *)(ip + 1) > end)
+			return false;
+		in->traffic_class = ip->tos;
+		in->ttl = ip->ttl;
+		in->dont_fragment = ip->frag_off & bpf_htons(IP_DONT_FRAGMENT);
+	} else {
+		struct ipv6hdr *ip = data + l3_of(p);
+
+		if ((void *)(ip + 1) > end)
+			return false;
+		in->traffic_class = ip->priority << 4 | ip->flow_lbl[0] >> 4;
+		in->ttl = ip->hop_limit;
+		in->dont_fragment = false;
+	}
+	if ((in->traffic_class & ECN_MASK) == ECN_CE)
+		in->traffic_class = (in->traffic_class & ~ECN_MASK) | ECN_ECT0;
+	return true;
+}
+
+static __always_inline void write_outer_ipv4(struct iphdr *ip, const struct packet *p,
+					     const struct xlvs_dest *dest, const struct inner *in)
+{
+	ip->version = 4;
+	ip->ihl = 5;
+	ip->tos = in->traffic_class;
+	ip->tot_len = bpf_htons(p->length + sizeof(*ip));
+	ip->id = in->dont_fragment ? 0 : (__be16)bpf_get_prandom_u32();
+	ip->frag_off = in->dont_fragment ? bpf_htons(IP_DONT_FRAGMENT) : 0;
+	ip->ttl = in->ttl;
+	ip->protocol = p->family == XLVS_IPV4 ? IPPROTO_IPIP : IPPROTO_IPV6;
+	ip->check = 0;
+	ip->saddr = *(const __be32 *)dest->source;
+	ip->daddr = *(const __be32 *)dest->address;
+	ip->check = ~csum_fold((__u32)bpf_csum_diff(0, 0, (__be32 *)ip, sizeof(*ip), 0));
+}
+
+static __always_inline void write_outer_ipv6(struct ipv6hdr *ip, const struct packet *p,
+					     const struct xlvs_dest *dest, const struct inner *in)
+{
+	*(__be32 *)ip = bpf_htonl(6u << 28 | (__u32)in->traffic_class << 20);
+	ip->payload_len = bpf_htons(p->length);
+	ip->nexthdr = p->family == XLVS_IPV4 ? IPPROTO_IPIP : IPPROTO_IPV6;
+	ip->hop_limit = in->ttl;
+	__builtin_memcpy(&ip->saddr, dest->source, 16);
+	__builtin_memcpy(&ip->daddr, dest->address, 16);
+}
+
+/*
+ * Put the outer header in front, with room bytes for the link header before it. The
+ * inner packet must be ready to leave (TTL, checksum).
+ */
+static __always_inline bool encapsulate(struct xdp_md *ctx, const struct packet *p,
+					const struct xlvs_dest *dest, __u32 room)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	int grow = (int)(room + tunnel_header(dest)) - p->l3;
+	struct inner in = {};
+
+	if (!read_inner(data, end, p, &in) || bpf_xdp_adjust_head(ctx, -grow))
+		return false;
+	data = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
+	if (room > 22)
+		return false;
+	if (dest->family == XLVS_IPV4) {
+		struct iphdr *ip = data + room;
+
+		if ((void *)(ip + 1) > end)
+			return false;
+		write_outer_ipv4(ip, p, dest, &in);
+	} else {
+		struct ipv6hdr *ip = data + room;
+
+		if ((void *)(ip + 1) > end)
+			return false;
+		write_outer_ipv6(ip, p, dest, &in);
+	}
+	return true;
+}
+
+#endif

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The maps are the database: user space changes the rules in place, the programs
+ * own the connections. Arrays are mmapable, so that user space reads them without
+ * system calls; sizes marked 1 are set when the object is opened.
+ */
+#ifndef XLVS_MAPS_H
+#define XLVS_MAPS_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+#include "parse.h"
+
+#define MMAPABLE_ARRAY(map_name, value_type, entries)                                             \
+	struct {                                                                                  \
+		__uint(type, BPF_MAP_TYPE_ARRAY);                                                 \
+		__uint(map_flags, BPF_F_MMAPABLE);                                                \
+		__uint(max_entries, entries);                                                     \
+		__type(key, __u32);                                                               \
+		__type(value, value_type);                                                        \
+	} map_name SEC(".maps")
+
+#define HASH(map_name, key_type, value_type, entries)                                             \
+	struct {                                                                                  \
+		__uint(type, BPF_MAP_TYPE_HASH);                                                  \
+		__uint(map_flags, BPF_F_NO_PREALLOC);                                             \
+		__uint(max_entries, entries);                                                     \
+		__type(key, key_type);                                                            \
+		__type(value, value_type);                                                        \
+	} map_name SEC(".maps")
+
+/* Rules. */
+MMAPABLE_ARRAY(settings, struct xlvs_settings, 1);
+MMAPABLE_ARRAY(services, struct xlvs_service, XLVS_SERVICES);
+MMAPABLE_ARRAY(dests, struct xlvs_dest, XLVS_DESTS);
+MMAPABLE_ARRAY(members, struct xlvs_member, XLVS_MEMBERS);
+MMAPABLE_ARRAY(loads, struct xlvs_load, XLVS_DESTS);
+MMAPABLE_ARRAY(counters, struct xlvs_counters, 1); /* XLVS_ROWS for each CPU */
+MMAPABLE_ARRAY(rates, struct xlvs_rate, XLVS_ROWS);
+HASH(service_index, struct xlvs_service_key, __u32, XLVS_SERVICES);
+HASH(ports, __u32, struct xlvs_port, XLVS_PORTS);
+
+/* Connections. */
+MMAPABLE_ARRAY(conns, struct xlvs_conn, 1);
+HASH(conn_index4, struct xlvs_key4, __u32, 1);
+HASH(conn_index6, struct xlvs_key6, __u32, 1);
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, XLVS_OUTCOME_COUNT);
+	__type(key, __u32);
+	__type(value, __u64);
+} outcomes SEC(".maps");
+
+/* What one program leaves for the next across a tail call, and the ICMP limit's window. */
+struct xlvs_scratch {
+	struct packet packet;
+	__u32 error_mtu;
+	__u32 error_outcome;
+	__u32 limit_second;
+	__u32 limit_count;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct xlvs_scratch);
+} scratch SEC(".maps");
+
+/* One array a generation: a new one is filled before its entry is attached. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, XLVS_PROGRAMS);
+	__type(key, __u32);
+	__type(value, __u32);
+} programs SEC(".maps");
+
+static __always_inline struct xlvs_settings *settings_get(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&settings, &zero);
+}
+
+static __always_inline struct xlvs_scratch *scratch_get(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&scratch, &zero);
+}
+
+static __always_inline __u32 now(void)
+{
+	return (__u32)bpf_jiffies64();
+}
+
+#endif

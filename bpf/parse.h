@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * From bytes to a struct packet: Ethernet, up to two VLAN tags, IPv4 with options
+ * or IPv6 without extension headers, TCP or UDP ports. Works on any data/data_end
+ * pair, so that XDP and tc programs share it.
+ */
+#ifndef XLVS_PARSE_H
+#define XLVS_PARSE_H
+
+#include <stdbool.h>
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+#define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
+#define WRITE_ONCE(x, value) (*(volatile typeof(x) *)&(x) = (value))
+#define barrier() asm volatile("" ::: "memory")
+
+#define IP_FRAGMENT 0x3fff /* more-fragments flag and offset (RFC 791) */
+#define IP_DONT_FRAGMENT 0x4000
+#define VLAN_TAG 4
+
+struct vlan_tag {
+	__be16 id;
+	__be16 protocol;
+};
+
+/* Bits of packet.tcp, in the order of the TCP header's flag byte (RFC 9293, 3.1). */
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
+
+struct packet {
+	__u8 saddr[16];
+	__u8 daddr[16];
+	__be16 sport;
+	__be16 dport;
+	__u8 protocol;
+	__u8 family;
+	__u8 tcp; /* flag byte of the TCP header, 0 for others */
+	__u8 ttl;
+	__u16 l3; /* offset of the IP header */
+	__u16 l4; /* offset of the transport header */
+	__u16 length; /* from the IP header on, as that says */
+	__u16 tags; /* VLAN tags in front */
+};
+
+/* The offsets with bounds that the verifier can see: at most 22 and 82. */
+static __always_inline __u32 l3_of(const struct packet *p)
+{
+	return p->l3 & 31;
+}
+
+static __always_inline __u32 l4_of(const struct packet *p)
+{
+	return p->l4 & 127;
+}
+
+enum parsed {
+	PARSED_FLOW,
+	PARSED_OTHER, /* nothing that a service could want */
+	PARSED_FRAGMENT,
+	PARSED_EXTENSION,
+	PARSED_MALFORMED,
+};
+
+static __always_inline bool is_vlan(__be16 protocol)
+{
+	return protocol == bpf_htons(ETH_P_8021Q) || protocol == bpf_htons(ETH_P_8021AD);
+}
+
+static __always_inline bool is_extension(__u8 header)
+{
+	switch (header) {
+	case 0: /* hop-by-hop */
+	case 43: /* routing */
+	case 51: /* authentication */
+	case 60: /* destination options */
+	case 135: /* mobility */
+		return true;
+	default:
+		return false;
+	}
+}
+
+static __always_inline enum parsed parse_ports(void *data, void *end, struct packet *p)
+{
+	void *l4 = data + l4_of(p);
+
+	if (p->protocol == IPPROTO_TCP) {
+		struct tcphdr *tcp = l4;
+
+		if ((void *)(tcp + 1) > end)
+			return PARSED_MALFORMED;
+		p->sport = tcp->source;
+		p->dport = tcp->dest;
+		p->tcp = ((__u8 *)tcp)[13];
+		return PARSED_FLOW;
+	}
+	if (p->protocol == IPPROTO_UDP) {
+		struct udphdr *udp = l4;
+
+		if ((void *)(udp + 1) > end)
+			return PARSED_MALFORMED;
+		p->sport = udp->source;
+		p->dport = udp->dest;
+		p->tcp = 0;
+		return PARSED_FLOW;
+	}
+	return PARSED_OTHER;
+}
+
+static __always_inline enum parsed parse_ipv4(void *data, void *end, __u32 size,
+					      struct packet *p)
+{
+	struct iphdr *ip = data + l3_of(p);
+	__u32 header;
+
+	if ((void *)(ip + 1) > end)
+		return PARSED_OTHER;
+	header = ip->ihl * 4;
+	p->length = bpf_ntohs(ip->tot_len);
+	if (ip->version != 4 || header < sizeof(*ip) || p->length < header ||
+	    p->l3 + p->length > size)
+		return PARSED_OTHER; /* the kernel counts and drops what is wrong */
+	p->family = XLVS_IPV4;
+	p->protocol = ip->protocol;
+	p->ttl = ip->ttl;
+	*(__be32 *)p->saddr = ip->saddr;
+	*(__be32 *)p->daddr = ip->daddr;
+	p->l4 = p->l3 + header;
+	if (ip->frag_off & bpf_htons(IP_FRAGMENT))
+		return PARSED_FRAGMENT;
+	return parse_ports(data, end, p);
+}
+
+static __always_inline enum parsed parse_ipv6(void *data, void *end, __u32 size,
+					      struct packet *p)
+{
+	struct ipv6hdr *ip = data + l3_of(p);
+
+	if ((void *)(ip + 1) > end)
+		return PARSED_OTHER;
+	p->length = bpf_ntohs(ip->payload_len) + sizeof(*ip);
+	if (ip->version != 6 || p->l3 + p->length > size)
+		return PARSED_OTHER;
+	p->family = XLVS_IPV6;
+	p->protocol = ip->nexthdr;
+	p->ttl = ip->hop_limit;
+	__builtin_memcpy(p->saddr, &ip->saddr, 16);
+	__builtin_memcpy(p->daddr, &ip->daddr, 16);
+	p->l4 = p->l3 + sizeof(*ip);
+	if (p->protocol == IPPROTO_FRAGMENT)
+		return PARSED_FRAGMENT;
+	if (is_extension(p->protocol))
+		return PARSED_EXTENSION;
+	return parse_ports(data, end, p);
+}
+
+/*
+ * Fill *p, whose addresses must be zero, from the frame of size bytes at data; end may
+ * come before its last byte (skbs), but not within the headers.
+ */
+static __always_inline enum parsed parse_frame(void *data, void *end, __u32 size,
+					       struct packet *p)
+{
+	struct ethhdr *eth = data;
+	__u32 offset = sizeof(*eth);
+	__be16 protocol;
+
+	if ((void *)(eth + 1) > end)
+		return PARSED_OTHER;
+	protocol = eth->h_proto;
+	p->tags = 0;
+#pragma unroll
+	for (int i = 0; i < 2; i++) {
+		struct vlan_tag *tag = data + offset;
+
+		if (!is_vlan(protocol))
+			break;
+		if ((void *)(tag + 1) > end)
+			return PARSED_OTHER;
+		protocol = tag->protocol;
+		offset += sizeof(*tag);
+		p->tags++;
+	}
+	p->l3 = offset;
+	if (protocol == bpf_htons(ETH_P_IP))
+		return parse_ipv4(data, end, size, p);
+	if (protocol == bpf_htons(ETH_P_IPV6))
+		return parse_ipv6(data, end, size, p);
+	return PARSED_OTHER;
+}
+
+static __always_inline enum parsed parse_xdp(struct xdp_md *ctx, struct packet *p)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+
+	return parse_frame(data, end, end - data, p);
+}
+
+#endif

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The director's data plane. Thin entries: parse -> connection -> (service ->
+ * scheduler) -> forward; each is one program, tied together by tail calls.
+ */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "companion.h"
+#include "expire.h"
+#include "known.h"
+#include "new.h"
+
+/* The kernel gets what no service could want, and what we do not carry yet. */
+static __always_inline int pass_unparsed(enum parsed what)
+{
+	switch (what) {
+	case PARSED_FRAGMENT:
+		return pass_as(XLVS_PASS_FRAGMENT);
+	case PARSED_EXTENSION:
+		return pass_as(XLVS_PASS_EXTENSION);
+	default:
+		return pass_as(XLVS_NOT_OURS);
+	}
+}
+
+/* Every packet starts here; known connections are forwarded at once. */
+SEC("xdp")
+int xlvs_known(struct xdp_md *ctx)
+{
+	struct xlvs_settings *set = settings_get();
+	struct xlvs_scratch *notes;
+	struct packet p = {};
+	struct xlvs_conn *conn;
+	enum parsed what;
+	__u32 ref;
+
+	if (!set)
+		return XDP_PASS;
+	what = parse_xdp(ctx, &p);
+	if (what != PARSED_FLOW)
+		return pass_unparsed(what);
+	conn = conn_find(&p, &ref);
+	if (likely(conn)) {
+		if (likely(!reused_port(&p, conn, ref & XLVS_REF_REPLY)))
+			return handle_known(ctx, &p, conn, ref, set);
+		conn_end(conn, ref & XLVS_REF_SLOT);
+	}
+	notes = scratch_get();
+	if (!notes)
+		return XDP_PASS;
+	notes->packet = p;
+	bpf_tail_call(ctx, &programs, XLVS_PROG_NEW);
+	return drop_as(XLVS_DROP_RACE);
+}
+
+/* A packet of no connection: once admitted, it is one of a known connection. */
+SEC("xdp")
+int xlvs_new(struct xdp_md *ctx)
+{
+	struct xlvs_settings *set = settings_get();
+	struct xlvs_scratch *notes = scratch_get();
+	struct packet p;
+
+	if (!set || !notes)
+		return XDP_PASS;
+	p = notes->packet;
+	switch (admit(&p, set, false)) {
+	case ADMIT_NOT_OURS:
+		return pass_as(XLVS_NOT_OURS);
+	case ADMIT_NO_CONNECTION:
+		return pass_as(XLVS_PASS_NO_CONNECTION);
+	case ADMIT_NO_DESTINATION:
+		return refuse(ctx, &p, XLVS_DROP_NO_DESTINATION, 0);
+	case ADMIT_FULL:
+		return drop_as(XLVS_DROP_TABLE_FULL);
+	case ADMIT_LATER:
+		return drop_as(XLVS_DROP_MIGRATING);
+	default:
+		break;
+	}
+	bpf_tail_call(ctx, &programs, XLVS_PROG_KNOWN);
+	return drop_as(XLVS_DROP_RACE);
+}
+
+/* Answer a packet with an ICMP error; both stand in the CPU's scratch. */
+SEC("xdp")
+int xlvs_error(struct xdp_md *ctx)
+{
+	struct xlvs_settings *set = settings_get();
+	struct xlvs_scratch *notes = scratch_get();
+	struct packet p;
+
+	if (!set || !notes)
+		return XDP_DROP;
+	if (!error_allowed(notes, set))
+		return drop_as(XLVS_DROP_ERROR_LIMITED);
+	p = notes->packet;
+	count(notes->error_outcome);
+	return send_error(ctx, &p, notes->error_outcome, notes->error_mtu);
+}
+
+/* Run once by `up`: start the timer, or hand it to this generation's tick. */
+SEC("xdp")
+int xlvs_arm(struct xdp_md *ctx)
+{
+	struct xlvs_settings *set = settings_get();
+	struct xlvs_ticker *t;
+	__u32 zero = 0;
+
+	t = bpf_map_lookup_elem(&ticker, &zero);
+	if (!t || !set)
+		return 1;
+	bpf_timer_init(&t->timer, &ticker, CLOCK_MONOTONIC); /* -EBUSY: has been before */
+	if (bpf_timer_set_callback(&t->timer, tick))
+		return 2;
+	return bpf_timer_start(&t->timer, set->tick_ns, 0) ? 3 : 0;
+}
+
+SEC("tc")
+int xlvs_ingress(struct __sk_buff *skb)
+{
+	return companion_ingress(skb);
+}
+
+SEC("tc")
+int xlvs_egress(struct __sk_buff *skb)
+{
+	return companion_egress(skb);
+}
+
+char LICENSE[] SEC("license") = "GPL";
