@@ -43,7 +43,9 @@ def _parser() -> argparse.ArgumentParser:
         "--interface", metavar="IF", help="where packets come in (default: the default route's)"
     )
     prepare.add_argument(
-        "--kernel-tunnel", action="store_true", help="for TUN the kernel's tunl0, sit0 and ip6tnl0, not eBPF"
+        "--kernel-tunnel",
+        action="store_true",
+        help="for TUN the kernel's tunnel devices, not eBPF",
     )
     prepare.add_argument("--dry-run", action="store_true", help="print the plain commands, change nothing")
     prepare.set_defaults(run=_prepare)

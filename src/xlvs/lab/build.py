@@ -253,7 +253,10 @@ def _node_lines(node: Node) -> Iterator[str]:
     yield "link set lo up"
     for port in node.interfaces:
         for address in port.addresses:
-            yield f"address add {address} dev {port.name}{' nodad' if ':' in address else ''}"
+            # A VIP (/128) is never the source of what the machine itself sends, tunnels above all.
+            options = " nodad" if ":" in address else ""
+            options += " preferred_lft 0" if address.endswith("/128") else ""
+            yield f"address add {address} dev {port.name}{options}"
         yield f"link set {port.name} up"
     for gateway in node.gateways:
         yield f"route add default via {gateway}"

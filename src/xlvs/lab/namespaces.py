@@ -68,7 +68,9 @@ def run_all(commands: Iterable[Sequence[str]]) -> None:
 def failure(command: Sequence[str], output: str) -> XlvsError:
     """The error that names a command that failed, and its own last words."""
     words = output.strip().splitlines()
-    return XlvsError(f"'{' '.join(command)}' failed" + (f": {words[-1]}" if words else ""))
+    # What xlvs says of itself is one line with its name; of other programs the last line tells most.
+    telling = next((line for line in words if line.startswith("xlvs: ")), words[-1] if words else "")
+    return XlvsError(f"'{' '.join(command)}' failed" + (f": {telling}" if telling else ""))
 
 
 def exists(namespace: str) -> bool:

@@ -6,9 +6,12 @@ import ipaddress
 from dataclasses import dataclass
 
 from xlvs.errors import XlvsError
-from xlvs.realserver.steps import Decapsulator, LoopbackAddress, Step, Sysctl, TunnelDevice
+from xlvs.realserver.steps import Decapsulator, Ip6Tunnel, ModuleTunnel, Step, Sysctl, VipAddress
 
 METHODS = ("dr", "tun")
+# The devices of --kernel-tunnel: two that their modules bring along, and our own for IPv6 outside.
+IP6_TUNNEL = "xlvs-ip6tnl"
+TUNNEL_DEVICES = ("tunl0", "sit0", IP6_TUNNEL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ def plan(method: str, vips: list[str], machine: Machine, kernel_tunnel: bool = F
     if method == "tun" and ipv4 and machine.rp_filter == 1:
         # Packets come by another way than the route back to the client would go.
         steps.append(_conf(machine.interface, "rp_filter", "2"))
-    steps += [LoopbackAddress(vip) for vip in chosen]
+    steps += [VipAddress(vip) for vip in chosen]
     if method == "tun":
         if not machine.own:
             raise XlvsError(f"{machine.interface} has no address for a tunnel to end at")
@@ -58,16 +61,23 @@ def plan(method: str, vips: list[str], machine: Machine, kernel_tunnel: bool = F
 
 def _kernel_tunnels(vips: tuple[str, ...], machine: Machine) -> list[Step]:
     steps: list[Step] = []
-    ipv4, ipv6 = any(":" not in vip for vip in vips), any(":" in vip for vip in vips)
-    outer4, outer6 = any(":" not in end for end in machine.own), any(":" in end for end in machine.own)
-    if outer4 and ipv4:
-        steps += [TunnelDevice("tunl0", "ipip"), _conf("tunl0", "rp_filter", "2")]
-    if outer4 and ipv6:
-        steps.append(TunnelDevice("sit0", "sit"))
-    if outer6:
-        steps.append(TunnelDevice("ip6tnl0", "ip6_tunnel"))
-        steps += [_conf("ip6tnl0", "rp_filter", "2")] if ipv4 else []
+    ipv4, ipv6 = [vip for vip in vips if ":" not in vip], [vip for vip in vips if ":" in vip]
+    ends4, ends6 = ([end for end in machine.own if (":" in end) is six] for six in (False, True))
+    if ends4 and ipv4:
+        steps += [ModuleTunnel("tunl0", "ipip"), *_lets_in("tunl0", ipv4)]
+    if ends4 and ipv6:
+        steps.append(ModuleTunnel("sit0", "sit"))
+    for number, end in enumerate(ends6):
+        device = f"{IP6_TUNNEL}{number}"
+        steps += [Ip6Tunnel(device, end), *_lets_in(device, ipv4)]
     return steps
+
+
+def _lets_in(device: str, ipv4: list[str]) -> list[Step]:
+    """A device without an address fails even the loose reverse path filter: it gets the VIPs too."""
+    if not ipv4:
+        return []
+    return [_conf(device, "rp_filter", "2"), *(VipAddress(vip, device) for vip in ipv4)]
 
 
 def _conf(scope: str, name: str, value: str) -> Sysctl:
@@ -84,7 +94,8 @@ def _checked(vip: str, machine: Machine) -> str:
     if address.is_unspecified or address.is_multicast or address.is_loopback or address.is_link_local:
         raise XlvsError(f"{vip} cannot be a VIP: it is no unicast address that clients can reach")
     for interface, present in machine.addresses.items():
-        if interface != "lo" and str(address) in (entry.partition("/")[0] for entry in present):
+        silent = interface == "lo" or interface.startswith(TUNNEL_DEVICES)
+        if not silent and str(address) in (entry.partition("/")[0] for entry in present):
             raise XlvsError(
                 f"{vip} is on {interface}, which answers for it on the wire: take it off, it belongs on lo"
             )

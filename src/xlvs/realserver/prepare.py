@@ -17,7 +17,7 @@ from xlvs.dataplane import pins
 from xlvs.errors import XlvsError
 from xlvs.realserver import decap, system
 from xlvs.realserver.plan import Machine, plan
-from xlvs.realserver.steps import Decapsulator, LoopbackAddress, Step, from_state, to_state
+from xlvs.realserver.steps import Decapsulator, Step, VipAddress, from_state, to_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def status() -> Status | None:
     steps = [step for step, _ in record.entries]
     return Status(
         methods=tuple(record.methods),
-        vips=tuple(step.address for step in steps if isinstance(step, LoopbackAddress)),
+        vips=tuple(dict.fromkeys(step.address for step in steps if isinstance(step, VipAddress))),
         steps=[(step, step.holds()) for step in steps],
         counters={
             step.interface: decap.counters(step.interface) or {}

@@ -69,20 +69,23 @@ class Sysctl(Step):
         system.write_sysctl(self.name, self.value)
 
     def revert(self, before: str) -> None:
-        if before and self.holds():
-            system.write_sysctl(self.name, before)
+        # Nothing before: the setting came with a device that the preparation brought (tunl0).
+        earlier = before or system.read_sysctl(self.name.replace(".tunl0.", ".default."))
+        if earlier and self.holds():
+            system.write_sysctl(self.name, earlier)
 
 
 @dataclass(frozen=True)
-class LoopbackAddress(Step):
-    """A VIP on ``lo``: the machine takes packets for it, but no other interface has it."""
+class VipAddress(Step):
+    """A VIP on ``lo`` or on a tunnel device: the machine takes packets for it, silently."""
 
     kind = "address"
     address: str
+    device: str = "lo"
 
     @property
     def identity(self) -> str:
-        return f"address {self.address}"
+        return f"address {self.address} on {self.device}"
 
     @property
     def _prefixed(self) -> str:
@@ -91,30 +94,30 @@ class LoopbackAddress(Step):
     def commands(self) -> list[list[str]]:
         # No duplicate address detection: every real server has this address, on purpose.
         options = ["nodad"] if ":" in self.address else []
-        return [["ip", "address", "add", self._prefixed, "dev", "lo", *options]]
+        return [["ip", "address", "add", self._prefixed, "dev", self.device, *options]]
 
     def before(self) -> str:
         return "present" if self.holds() else "absent"
 
     def holds(self) -> bool:
-        return self._prefixed in system.addresses().get("lo", [])
+        return self._prefixed in system.addresses().get(self.device, [])
 
     def apply(self) -> None:
         system.run(self.commands()[0])
 
     def revert(self, before: str) -> None:
         if before == "absent" and self.holds():
-            system.run(["ip", "address", "del", self._prefixed, "dev", "lo"])
+            system.run(["ip", "address", "del", self._prefixed, "dev", self.device])
 
 
 @dataclass(frozen=True)
-class TunnelDevice(Step):
+class ModuleTunnel(Step):
     """The kernel's own tunnel end: the device that its module brings along, set up.
 
     A module that was loaded for it stays: it may serve other namespaces by then.
     """
 
-    kind = "tunnel"
+    kind = "module-tunnel"
     device: str
     module: str
 
@@ -123,32 +126,58 @@ class TunnelDevice(Step):
         return f"tunnel {self.device}"
 
     def commands(self) -> list[list[str]]:
-        commands = [["modprobe", self.module]]
-        if self.device == "ip6tnl0":
-            commands.append(["ip", "-6", "tunnel", "change", self.device, "mode", "any"])
-        return [*commands, ["ip", "link", "set", self.device, "up"]]
+        return [["modprobe", self.module], ["ip", "link", "set", self.device, "up"]]
 
     def before(self) -> str:
         up = system.link_is_up(self.device)
         return "absent" if up is None else "up" if up else "down"
 
     def holds(self) -> bool:
-        return bool(system.link_is_up(self.device)) and (
-            self.device != "ip6tnl0" or system.tunnel_protocol(self.device) == "any"
-        )
+        return bool(system.link_is_up(self.device))
 
     def apply(self) -> None:
-        for command in self.commands():
-            # A kernel with the tunnel built in has no module to load.
-            if command[0] != "modprobe" or system.link_is_up(self.device) is None:
-                system.run(command)
+        load, set_up = self.commands()
+        if system.link_is_up(self.device) is None:  # a kernel with the tunnel built in has no module
+            system.run(load)
+        system.run(set_up)
 
     def revert(self, before: str) -> None:
-        if before == "up" or not system.link_is_up(self.device):
-            return
-        system.run(["ip", "link", "set", self.device, "down"])
-        if self.device == "ip6tnl0":
-            system.run(["ip", "-6", "tunnel", "change", self.device, "mode", "ip6ip6"])
+        if before != "up" and self.holds():
+            system.run(["ip", "link", "set", self.device, "down"])
+
+
+@dataclass(frozen=True)
+class Ip6Tunnel(Step):
+    """The kernel's tunnel end at an IPv6 address; its ready-made ip6tnl0 takes in nothing."""
+
+    kind = "ip6-tunnel"
+    device: str
+    local: str
+
+    @property
+    def identity(self) -> str:
+        return f"tunnel {self.device}"
+
+    def commands(self) -> list[list[str]]:
+        # allow-localremote: a director may well send from the VIP, which this machine has too.
+        tunnel = ["ip6tnl", "mode", "any", "local", self.local, "remote", "::", "allow-localremote"]
+        return [["ip", "link", "add", self.device, "type", *tunnel], ["ip", "link", "set", self.device, "up"]]
+
+    def before(self) -> str:
+        return "absent" if system.link_is_up(self.device) is None else "present"
+
+    def holds(self) -> bool:
+        return bool(system.link_is_up(self.device))
+
+    def apply(self) -> None:
+        add, set_up = self.commands()
+        if system.link_is_up(self.device) is None:
+            system.run(add)
+        system.run(set_up)
+
+    def revert(self, before: str) -> None:
+        if before == "absent" and system.link_is_up(self.device) is not None:
+            system.run(["ip", "link", "del", self.device])
 
 
 @dataclass(frozen=True)
@@ -180,9 +209,8 @@ class Decapsulator(Step):
         decap.detach(self.interface)
 
 
-_KINDS: dict[str, type[Step]] = {
-    step.kind: step for step in (Sysctl, LoopbackAddress, TunnelDevice, Decapsulator)
-}
+_ALL = (Sysctl, VipAddress, ModuleTunnel, Ip6Tunnel, Decapsulator)
+_KINDS: dict[str, type[Step]] = {step.kind: step for step in _ALL}
 
 
 def to_state(step: Step, before: str) -> dict[str, Any]:
