@@ -23,11 +23,10 @@
 #define XLVS_PORTS 256
 
 /*
- * Rows of `counters` and `rates`: what deleted services left, then services, then
- * destinations. `counters` has all rows once for each possible CPU.
+ * Rows of `counters` and `rates`: services, then destinations. `counters` has all
+ * rows once for each possible CPU.
  */
-#define XLVS_ROW_DELETED 0
-#define XLVS_ROW_SERVICE 1
+#define XLVS_ROW_SERVICE 0
 #define XLVS_ROW_DEST (XLVS_ROW_SERVICE + XLVS_SERVICES)
 #define XLVS_ROWS (XLVS_ROW_DEST + XLVS_DESTS)
 
@@ -114,10 +113,19 @@ struct xlvs_settings {
 	__u32 scan_next; /* where the next tick goes on */
 	__u32 scan_rounds; /* whole rounds made */
 	__u32 rates_due; /* jiffies of the next 2-second step of rates */
-	__u32 rates_next; /* row where the next tick goes on, while a step runs */
+	__u32 rates_next; /* 1 + row where the next tick goes on, 0 between two steps */
 	__u32 hash_seed; /* so that nobody outside can aim at slots */
 	__u32 cpus; /* possible CPUs: blocks of rows in counters */
-	__u32 reserved[30];
+	__u32 now; /* written by every tick */
+	/* User space's notes: rows used so far, where to look for free ones next. */
+	__u32 services_high;
+	__u32 dests_high;
+	__u32 members_next;
+	__u32 rules_version; /* raised by every change of the rules */
+	__u32 generation; /* of the programs, raised by every `up` */
+	__u32 tcp_seconds[3]; /* ipvsadm --set: tcp, tcpfin, udp, as entered */
+	__u32 slots; /* table size asked for, kept while the plane is down */
+	__u32 reserved[21];
 };
 
 /* Where the packet leaves: a cached answer of bpf_fib_lookup. */
@@ -197,7 +205,14 @@ struct xlvs_dest {
 	__be16 tunnel_port;
 	__u32 pad;
 	struct xlvs_hop hop __attribute__((aligned(64)));
-	__u8 pad2[32];
+	/* Its service's key: a destination added again finds what it left. */
+	__u8 virtual_address[16];
+	__be16 virtual_port;
+	__u8 virtual_protocol;
+	__u8 virtual_family;
+	__u32 virtual_fwmark;
+	__u32 deleted; /* when, CLOCK_MONOTONIC seconds */
+	__u32 pad2;
 };
 
 /* Connections of a destination; changed by atomic addition. */
@@ -224,6 +239,8 @@ struct xlvs_counters {
 struct xlvs_rate {
 	__u64 last[5]; /* counters at the last step, in their order */
 	__u64 average[5];
+	__u64 zero[5]; /* counters when last zeroed: listings subtract them */
+	__u64 pad;
 };
 
 /* Keys of the connection index: source, destination as in the packet. */

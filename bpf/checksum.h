@@ -56,11 +56,14 @@ __noinline __u32 checksum_range(struct xdp_md *ctx, __u32 offset, __u32 length, 
 {
 	void *data = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
-	__u32 rest = length % CHECKSUM_CHUNK, chunks = length / CHECKSUM_CHUNK;
+	/* The last chunk is never empty: 6.1's verifier cannot follow a test for zero. */
+	__u32 rest = ((length - 1) & (CHECKSUM_CHUNK - 1)) + 1;
+	__u32 chunks = (length - 1) / CHECKSUM_CHUNK;
+	__u8 tail[CHECKSUM_CHUNK] = {};
 	__u64 sum = seed;
 	void *at;
 
-	if (offset > 512)
+	if (offset > 512 || !length)
 		return 0;
 	at = data + offset;
 	for (__u32 i = 0; i < CHECKSUM_CHUNKS; i++) {
@@ -69,13 +72,9 @@ __noinline __u32 checksum_range(struct xdp_md *ctx, __u32 offset, __u32 length, 
 		sum = bpf_csum_diff(0, 0, at, CHECKSUM_CHUNK, csum_fold(sum));
 		at += CHECKSUM_CHUNK;
 	}
-	if (rest) {
-		__u8 tail[CHECKSUM_CHUNK] = {};
-
-		if (bpf_xdp_load_bytes(ctx, offset + length - rest, tail, rest))
-			return 0;
-		sum = bpf_csum_diff(0, 0, (__be32 *)tail, CHECKSUM_CHUNK, csum_fold(sum));
-	}
+	if (bpf_xdp_load_bytes(ctx, offset + length - rest, tail, rest))
+		return 0;
+	sum = bpf_csum_diff(0, 0, (__be32 *)tail, CHECKSUM_CHUNK, csum_fold(sum));
 	return csum_fold(sum);
 }
 

@@ -88,7 +88,7 @@ static __always_inline bool row_used(__u32 row)
 	__u32 at;
 
 	if (row < XLVS_ROW_DEST) {
-		at = row - XLVS_ROW_SERVICE;
+		at = row;
 		service = bpf_map_lookup_elem(&services, &at);
 		return service && service->flags & XLVS_SERVICE_USED;
 	}
@@ -134,12 +134,12 @@ static __always_inline void step_rates(struct xlvs_settings *set)
 		set->rates_due += RATE_SECONDS * set->hz;
 		if ((__s32)(now() - set->rates_due) >= 0) /* first step, or long asleep */
 			set->rates_due = now() + RATE_SECONDS * set->hz;
-		set->rates_next = XLVS_ROW_SERVICE;
+		set->rates_next = 1;
 	}
-	walk.first = set->rates_next;
+	walk.first = set->rates_next - 1;
 	bpf_loop(RATE_CHUNK, step_rate, &walk, 0);
 	set->rates_next += RATE_CHUNK;
-	if (set->rates_next >= XLVS_ROWS)
+	if (set->rates_next > XLVS_ROWS)
 		set->rates_next = 0;
 }
 
@@ -150,6 +150,7 @@ static int tick(void *map, __u32 *key, struct xlvs_ticker *t)
 	if (!set)
 		return 0;
 	bpf_timer_start(&t->timer, set->tick_ns, 0);
+	set->now = now();
 	sweep(set);
 	step_rates(set);
 	return 0;

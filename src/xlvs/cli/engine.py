@@ -14,6 +14,7 @@ def open_data_plane() -> DataPlane:
     Raises :class:`xlvs.errors.XlvsError` where it cannot run here.
     """
     # Imported here: commands that need no engine (help, version) must not pay for it.
-    from xlvs.dataplane.xdp import XdpDataPlane  # noqa: PLC0415
+    from xlvs.dataplane.xdp import XdpDataPlane
+    from xlvs.network.addresses import SocketHost
 
-    return XdpDataPlane()
+    return XdpDataPlane(SocketHost())

@@ -219,6 +219,15 @@ class BpfObject:
         """Size a map before loading."""
         _checked(_lib().bpf_map__set_max_entries(self._map(name), entries), f"sizing map {name}")
 
+    def skip_program(self, name: str) -> None:
+        """Do not load this program."""
+        found = _lib().bpf_object__find_program_by_name(ctypes.c_void_p(self._handle), name.encode())
+        _checked(_lib().bpf_program__set_autoload(ctypes.c_void_p(found), False), f"skipping {name}")
+
+    def skip_map(self, name: str) -> None:
+        """Do not create this map."""
+        _checked(_lib().bpf_map__set_autocreate(self._map(name), False), f"skipping map {name}")
+
     def reuse_map(self, name: str, fd: int) -> None:
         """Take an existing map in place of the one the object would create."""
         _checked(_lib().bpf_map__reuse_fd(self._map(name), fd), f"reusing map {name}")

@@ -19,7 +19,7 @@ from errno import EINVAL, ENOENT, ERANGE
 from xlvs.errors import IpvsError
 from xlvs.model import AF_INET6, Destination, Forward, Service, ServiceKey, Timeouts, TunnelType
 
-# Every scheduler of a 6.1 kernel; "none" is its word for a service without one.
+# Every scheduler of the kernel's source; "none" is its word for a service without one.
 SCHEDULERS = frozenset(
     ("rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos", "none")
 )
@@ -57,8 +57,8 @@ def check_address(destination: Destination, *, local: bool = False) -> None:
     if destination.key.family == AF_INET6:
         unicast = _is_unicast6(address) or local
     else:
-        # The kernel's inet_addr_type(): 0/8 and 255.255.255.255 are broadcast, 224/4 is multicast.
-        unicast = address[0] != 0 and address[0] >> 4 != 14 and address != b"\xff\xff\xff\xff"
+        # The kernel's inet_addr_type(): 0.0.0.0 and 255.255.255.255 are broadcast, 224/4 is multicast.
+        unicast = address[0] >> 4 != 14 and address not in (bytes(4), b"\xff\xff\xff\xff")
     if not unicast:
         raise IpvsError(EINVAL)
 

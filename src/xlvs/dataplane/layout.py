@@ -1,0 +1,282 @@
+"""bpf/abi.h in Python: the same structures, numbers and limits.
+
+Compared with the compiled objects' BTF in tests/abi; nothing here has a meaning of
+its own. Addresses and ports are in wire order, all else in the host's.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import c_int32, c_uint8, c_uint16, c_uint32, c_uint64
+from typing import ClassVar
+
+ABI = 1
+
+SERVICES = 8192
+DESTS = 32768
+MEMBERS = 1 << 20
+PORTS = 256
+ROW_SERVICE = 0
+ROW_DEST = ROW_SERVICE + SERVICES
+ROWS = ROW_DEST + DESTS
+
+SCHEDULERS = ("rr", "wrr", "wlc", "sh")
+SH_TABLE = 256
+
+TCP_STATES = (
+    "NONE",
+    "ESTABLISHED",
+    "SYN_SENT",
+    "SYN_RECV",
+    "FIN_WAIT",
+    "TIME_WAIT",
+    "CLOSE",
+    "CLOSE_WAIT",
+    "LAST_ACK",
+    "LISTEN",
+    "SYNACK",
+)
+
+# In the order of enum xlvs_outcome: name and what it says to an operator.
+OUTCOMES = (
+    ("forwarded", "forwarded by XDP"),
+    ("forwarded_tc", "forwarded by the tc companion"),
+    ("local", "delivered to the director itself"),
+    ("not_ours", "of no service: left to the kernel"),
+    ("pass_fragment", "fragment: left to the kernel"),
+    ("pass_extension", "IPv6 extension header: left to the kernel"),
+    ("pass_no_connection", "for a service, but of no connection: left to the kernel"),
+    ("handed_neighbour", "handed to the tc companion: neighbour not resolved"),
+    ("handed_device", "handed to the tc companion: device without XDP transmit"),
+    ("handed_segments", "handed to the tc companion: segments not cut yet (GSO)"),
+    ("handed_own", "handed to the tc companion: the director's own connection"),
+    ("drop_no_destination", "no destination available: ICMP unreachable sent"),
+    ("drop_destination_gone", "destination of the connection was deleted"),
+    ("drop_table_full", "connection table full"),
+    ("drop_race", "connection being replaced by another CPU"),
+    ("drop_too_big", "larger than the path's MTU: ICMP sent"),
+    ("drop_ttl", "TTL or hop limit exceeded: ICMP sent"),
+    ("drop_error_limited", "ICMP error due, but over the rate limit"),
+    ("drop_no_route", "no route to the next hop"),
+    ("drop_forwarding_off", "the kernel's forwarding is disabled"),
+    ("drop_no_metadata", "driver cannot hand packets to the tc companion"),
+    ("drop_malformed", "malformed packet"),
+    ("drop_migrating", "no connection while the table is being migrated"),
+    ("drop_companion", "tc companion could not forward"),
+)
+
+PROGRAMS = ("xlvs_known", "xlvs_new", "xlvs_error")  # enum xlvs_program
+
+MIGRATING = 1  # settings.flags
+SERVICE_USED = 0x80000000
+DEST_USED, DEST_AVAILABLE, DEST_LOCAL = 1, 2, 4
+PORT_XDP, PORT_GENERIC = 1, 2
+REF_REPLY, REF_SLOT = 0x80000000, 0x7FFFFFFF
+FREE, CLAIMED, LIVE, DYING = 0, 1, 2, 3
+PHASE = 3
+CONN_METHOD, CONN_LOCAL, CONN_OWN = 0x7, 0x10, 0x20
+STATE_INACTIVE = 0x10000
+
+Address = c_uint8 * 16
+Fields = ClassVar[list[tuple[str, type]]]
+
+
+class Settings(ctypes.Structure):
+    """struct xlvs_settings"""
+
+    _fields_: Fields = [  # type: ignore[misc]
+        ("abi", c_uint32),
+        ("flags", c_uint32),
+        ("hz", c_uint32),
+        ("conn_mask", c_uint32),
+        ("tcp_timeout", c_uint32 * 16),
+        ("udp_timeout", c_uint32),
+        ("icmp_limit", c_uint32),
+        ("scan_chunk", c_uint32),
+        ("tick_ns", c_uint32),
+        ("scan_next", c_uint32),
+        ("scan_rounds", c_uint32),
+        ("rates_due", c_uint32),
+        ("rates_next", c_uint32),
+        ("hash_seed", c_uint32),
+        ("cpus", c_uint32),
+        ("now", c_uint32),
+        ("services_high", c_uint32),
+        ("dests_high", c_uint32),
+        ("members_next", c_uint32),
+        ("rules_version", c_uint32),
+        ("generation", c_uint32),
+        ("tcp_seconds", c_uint32 * 3),
+        ("slots", c_uint32),
+        ("reserved", c_uint32 * 21),
+    ]
+
+
+class Hop(ctypes.Structure):
+    """struct xlvs_hop"""
+
+    _fields_: Fields = [  # type: ignore[misc]
+        ("seq", c_uint32),
+        ("ifindex", c_uint32),
+        ("dmac", c_uint8 * 6),
+        ("smac", c_uint8 * 6),
+        ("mtu", c_uint16),
+        ("flags", c_uint16),
+        ("checked", c_uint32),
+        ("vlan", c_uint16 * 2),
+    ]
+
+
+class ServiceKeyRow(ctypes.Structure):
+    """struct xlvs_service_key"""
+
+    _fields_: Fields = [  # type: ignore[misc]
+        ("address", Address),
+        ("port", c_uint16),
+        ("protocol", c_uint8),
+        ("family", c_uint8),
+    ]
+
+
+class ServiceRow(ctypes.Structure):
+    """struct xlvs_service"""
+
+    _fields_: Fields = [  # type: ignore[misc]
+        ("address", Address),
+        ("flags", c_uint32),
+        ("fwmark", c_uint32),
+        ("port", c_uint16),
+        ("protocol", c_uint8),
+        ("family", c_uint8),
+        ("scheduler", c_uint8),
+        ("pad", c_uint8 * 3),
+        ("members", c_uint64),
+        ("table", c_uint64),
+        ("wrr_step", c_uint32),
+        ("wrr_max", c_int32),
+        ("timeout", c_uint32),
+        ("netmask", c_uint32),
+        ("mark", c_uint64),
+        ("pad2", c_uint64 * 7),
+    ]
+
+
+class MemberRow(ctypes.Structure):
+    """struct xlvs_member"""
+
+    _fields_: Fields = [("dest", c_uint32), ("weight", c_int32)]  # type: ignore[misc]
+
+
+class DestRow(ctypes.Structure):
+    """struct xlvs_dest"""
+
+    _fields_: Fields = [  # type: ignore[misc]
+        ("address", Address),
+        ("source", Address),
+        ("port", c_uint16),
+        ("family", c_uint8),
+        ("forward", c_uint8),
+        ("flags", c_uint32),
+        ("service", c_uint32),
+        ("weight", c_int32),
+        ("upper", c_uint32),
+        ("lower", c_uint32),
+        ("tunnel_type", c_uint8),
+        ("tunnel_flags", c_uint8),
+        ("tunnel_port", c_uint16),
+        ("pad", c_uint32),
+        ("hop", Hop),
+        ("virtual_address", Address),
+        ("virtual_port", c_uint16),
+        ("virtual_protocol", c_uint8),
+        ("virtual_family", c_uint8),
+        ("virtual_fwmark", c_uint32),
+        ("deleted", c_uint32),
+        ("pad2", c_uint32),
+    ]
+
+
+class LoadRow(ctypes.Structure):
+    """struct xlvs_load"""
+
+    _fields_: Fields = [  # type: ignore[misc]
+        ("active", c_uint32),
+        ("inactive", c_uint32),
+        ("persistent", c_uint32),
+        ("pad", c_uint32 * 13),
+    ]
+
+
+class CounterRow(ctypes.Structure):
+    """struct xlvs_counters"""
+
+    _fields_: Fields = [("values", c_uint64 * 5), ("pad", c_uint64 * 3)]  # type: ignore[misc]
+
+
+class RateRow(ctypes.Structure):
+    """struct xlvs_rate"""
+
+    _fields_: Fields = [  # type: ignore[misc]
+        ("last", c_uint64 * 5),
+        ("average", c_uint64 * 5),
+        ("zero", c_uint64 * 5),
+        ("pad", c_uint64),
+    ]
+
+
+class ConnRow(ctypes.Structure):
+    """struct xlvs_conn"""
+
+    _fields_: Fields = [  # type: ignore[misc]
+        ("caddr", Address),
+        ("vaddr", Address),
+        ("daddr", Address),
+        ("cport", c_uint16),
+        ("vport", c_uint16),
+        ("dport", c_uint16),
+        ("protocol", c_uint8),
+        ("family", c_uint8),
+        ("dest", c_uint32),
+        ("flags", c_uint32),
+        ("back", Hop),
+        ("laddr", Address),
+        ("lport", c_uint16),
+        ("pad", c_uint16),
+        ("seq_in", c_uint32),
+        ("seq_out", c_uint32),
+        ("seq_base", c_uint32),
+        ("phase", c_uint32),
+        ("seen", c_uint32),
+        ("timeout", c_uint32),
+        ("state", c_uint32),
+        ("in_packets", c_uint32),
+        ("fwmark", c_uint32),
+        ("template_slot", c_uint32),
+        ("template_phase", c_uint32),
+        ("controlled", c_uint32),
+        ("synced", c_uint32),
+        ("sync_packets", c_uint32),
+        ("pad2", c_uint32 * 5),
+    ]
+
+
+class PortRow(ctypes.Structure):
+    """struct xlvs_port"""
+
+    _fields_: Fields = [  # type: ignore[misc]
+        ("flags", c_uint32),
+        ("parent", c_uint32),
+        ("vlan", c_uint16 * 2),
+        ("tags", c_uint16),
+        ("pad", c_uint16),
+    ]
+
+
+def wire_address(address: bytes) -> ctypes.Array[c_uint8]:
+    """An address in its sixteen bytes."""
+    return Address(*address)
+
+
+def plain_address(field: ctypes.Array[c_uint8], family: int) -> bytes:
+    """The four or sixteen bytes of an address field."""
+    return bytes(field)[: 4 if family == 2 else 16]

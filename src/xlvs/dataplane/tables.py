@@ -1,0 +1,214 @@
+"""The pinned maps of one network namespace, opened, created and mapped into memory.
+
+Two groups: the rule maps come to life with the first rule (or `up`), so that rules
+can be entered before; the connection maps with `up`. One lock file a namespace keeps
+changes apart: exclusive for writers, shared for readers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, TypeVar
+
+from xlvs.dataplane import layout, libbpf, pins
+from xlvs.errors import XlvsError
+
+OBJECT = os.path.join(os.path.dirname(__file__), "objects", "xlvs.bpf.o")
+
+RULE_MAPS = (
+    "settings",
+    "services",
+    "dests",
+    "members",
+    "loads",
+    "counters",
+    "rates",
+    "service_index",
+    "ports",
+)
+CONN_MAPS = ("conns", "conn_index4", "conn_index6", "outcomes", "scratch", "ticker")
+
+DEFAULT_SLOTS = 1 << 20
+# Seconds by TCP state, in the order of layout.TCP_STATES (ip_vs_proto_tcp.c), and UDP's.
+TCP_TIMEOUTS = (2, 900, 120, 60, 120, 120, 10, 60, 30, 120, 120)
+UDP_TIMEOUT = 300
+
+Row = TypeVar("Row", bound=ctypes.Structure)
+
+
+def possible_cpus() -> int:
+    """CPUs that may ever run a program here: highest number plus one."""
+    with open("/sys/devices/system/cpu/possible") as text:
+        return int(text.read().strip().replace(",", "-").split("-")[-1]) + 1
+
+
+def open_object() -> libbpf.BpfObject:
+    """The data plane's object file with maps sized for this machine."""
+    if not os.path.exists(OBJECT):
+        raise XlvsError(f"{OBJECT} is missing: run `make setup`")
+    opened = libbpf.BpfObject(OBJECT)
+    opened.set_max_entries("counters", layout.ROWS * possible_cpus())
+    return opened
+
+
+class Tables:
+    """All pinned maps of the current network namespace.
+
+    Structures returned are live: they are the data plane's own memory.
+    """
+
+    def __init__(self) -> None:
+        self.folder = pins.namespace_folder()
+        self._fds: dict[str, int] = {}
+        self._memory: dict[str, mmap.mmap] = {}
+
+    # -- existence ---------------------------------------------------------
+
+    @property
+    def have_rules(self) -> bool:
+        """Whether the rule maps exist."""
+        return os.path.exists(f"{self.folder}/maps/settings")
+
+    @property
+    def have_conns(self) -> bool:
+        """Whether the connection maps exist, which is to say: whether `up` has run."""
+        return os.path.exists(f"{self.folder}/maps/conns")
+
+    @contextmanager
+    def locked(self, exclusive: bool) -> Iterator[None]:
+        """Hold the namespace's lock; it goes with the process, however that ends."""
+        path = f"{pins.run_folder()}/{pins.netns_cookie():016x}.lock"
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+            yield
+        finally:
+            os.close(lock)
+
+    def create_rules(self) -> None:
+        """Make and pin the rule maps, if they are not there. Under the exclusive lock."""
+        if self.have_rules:
+            return
+        with open_object() as plane:
+            for name in plane.programs():
+                plane.skip_program(name)
+            for name in plane.maps():
+                if name not in RULE_MAPS:
+                    plane.skip_map(name)
+            plane.load()
+            os.makedirs(f"{self.folder}/maps", mode=0o700, exist_ok=True)
+            # settings last: it says that all are there.
+            for name in reversed(RULE_MAPS):
+                path = f"{self.folder}/maps/{name}"
+                if os.path.exists(path):
+                    os.unlink(path)
+                if name == "settings":
+                    self._initialise(plane.map_fd(name))
+                libbpf.pin(plane.map_fd(name), path)
+
+    def _initialise(self, fd: int) -> None:
+        settings = layout.Settings(abi=layout.ABI, cpus=possible_cpus(), slots=DEFAULT_SLOTS)
+        settings.tcp_seconds[:] = (TCP_TIMEOUTS[1], TCP_TIMEOUTS[4], UDP_TIMEOUT)
+        libbpf.update(fd, bytes(4), bytes(settings))
+
+    # -- access ------------------------------------------------------------
+
+    def fd(self, name: str) -> int:
+        """The file descriptor of a pinned map, opened once."""
+        if name not in self._fds:
+            self._fds[name] = libbpf.get_pinned(f"{self.folder}/maps/{name}")
+        return self._fds[name]
+
+    def memory(self, name: str) -> mmap.mmap:
+        """An mmapable map's values."""
+        if name not in self._memory:
+            _, value_size, entries = libbpf.map_info(self.fd(name))
+            stride = (value_size + 7) & ~7  # array elements are rounded up to 8 bytes
+            size = (stride * entries + mmap.PAGESIZE - 1) & ~(mmap.PAGESIZE - 1)
+            self._memory[name] = mmap.mmap(self.fd(name), size)
+        return self._memory[name]
+
+    def row(self, name: str, kind: type[Row], number: int) -> Row:
+        """One row of an mmapable map, live."""
+        return kind.from_buffer(self.memory(name), number * ctypes.sizeof(kind))
+
+    def column(self, name: str, kind: type[Row], field: str, rows: int) -> list[int]:
+        """One 32-bit field of the first rows, copied at once."""
+        size = ctypes.sizeof(kind)
+        at: int = getattr(kind, field).offset // 4
+        words = memoryview(self.memory(name)).cast("I")
+        return words[at : rows * size // 4 : size // 4].tolist()
+
+    @cached_property
+    def settings(self) -> layout.Settings:
+        """The settings, live. XlvsError where another version's tables are pinned."""
+        settings = self.row("settings", layout.Settings, 0)
+        if settings.abi != layout.ABI:
+            raise XlvsError(
+                f"the tables in this namespace have layout {settings.abi}, this xlvs speaks {layout.ABI}: "
+                "run `xlvs down` with the xlvs that made them, or keep using that one"
+            )
+        return settings
+
+    def service_row(self, number: int) -> layout.ServiceRow:
+        """A row of services, live."""
+        return self.row("services", layout.ServiceRow, number)
+
+    def dest_row(self, number: int) -> layout.DestRow:
+        """A row of dests, live."""
+        return self.row("dests", layout.DestRow, number)
+
+    def load_row(self, number: int) -> layout.LoadRow:
+        """The connections of a destination, live."""
+        return self.row("loads", layout.LoadRow, number)
+
+    def rate_row(self, number: int) -> layout.RateRow:
+        """A row of rates, live."""
+        return self.row("rates", layout.RateRow, number)
+
+    def member_rows(self, first: int, count: int) -> Any:
+        """A stretch of members, live, as a ctypes array."""
+        return (layout.MemberRow * count).from_buffer(
+            self.memory("members"), first * ctypes.sizeof(layout.MemberRow)
+        )
+
+    def counter_sums(self, number: int) -> list[int]:
+        """A row of counters over all CPUs: connections, packets in and out, bytes in and out."""
+        sums = [0] * 5
+        for cpu in range(self.settings.cpus):
+            values = self.row("counters", layout.CounterRow, cpu * layout.ROWS + number).values
+            sums = [total + value for total, value in zip(sums, values, strict=True)]
+        return sums
+
+    def find_service(self, key: bytes) -> int | None:
+        """The row of the service with this wire key (struct xlvs_service_key)."""
+        found = libbpf.lookup(self.fd("service_index"), key, 4)
+        return int.from_bytes(found, "little") if found else None
+
+    def outcome_counts(self) -> list[list[int]]:
+        """Packets by outcome, each a list by CPU."""
+        cpus = self.settings.cpus
+        counts = []
+        for number in range(len(layout.OUTCOMES)):
+            value = libbpf.lookup(self.fd("outcomes"), number.to_bytes(4, "little"), 8 * cpus)
+            counts.append([int.from_bytes((value or b"")[i * 8 : i * 8 + 8], "little") for i in range(cpus)])
+        return counts
+
+
+def explain_refusal(error: libbpf.BpfError) -> XlvsError:
+    """One clear sentence for what a kernel says when it will not have us."""
+    if error.errno == errno.EPERM:
+        return XlvsError(
+            "the kernel refuses BPF: run xlvs as root; in a container it needs the capabilities "
+            "BPF, NET_ADMIN and SYS_ADMIN"
+        )
+    if error.errno == errno.ENOSYS:
+        return XlvsError("this kernel has no BPF: xlvs needs Linux 6.1 or newer with CONFIG_BPF_SYSCALL")
+    return error

@@ -1,0 +1,147 @@
+"""The XDP engine behind the port: reads the maps, and changes them under the lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from xlvs.dataplane import layout, libbpf
+from xlvs.dataplane.host import Host
+from xlvs.dataplane.rules import (
+    XdpTransaction,
+    member_dests,
+    read_destination,
+    read_service,
+    service_wire_key,
+    swap16,
+)
+from xlvs.dataplane.tables import DEFAULT_SLOTS, Tables, explain_refusal
+from xlvs.model import (
+    IPVS_VERSION,
+    L4,
+    ConnectionEntry,
+    Counters,
+    DestinationEntry,
+    Rates,
+    ServiceEntry,
+    ServiceKey,
+    TableInfo,
+    Timeouts,
+)
+
+
+class XdpDataPlane:
+    """The data plane of the current network namespace, whether `up` or not.
+
+    Reading never creates anything; the first change makes the rule maps, so that
+    rules can be entered before `up`.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._tables = Tables()
+        self._host = host
+
+    def info(self) -> TableInfo:
+        """See the port; the size is what `up` would make while it has not run."""
+        slots = self._tables.settings.slots if self._tables.have_rules else DEFAULT_SLOTS
+        return TableInfo(IPVS_VERSION, slots)
+
+    @contextmanager
+    def transaction(self) -> Iterator[XdpTransaction]:
+        """See the port."""
+        with self._tables.locked(exclusive=True):
+            try:
+                self._tables.create_rules()
+            except libbpf.BpfError as error:
+                raise explain_refusal(error) from error
+            transaction = XdpTransaction(self._tables, self._host)
+            yield transaction
+            transaction.commit()
+
+    def services(self) -> list[ServiceEntry]:
+        """See the port."""
+        if not self._tables.have_rules:
+            return []
+        with self._tables.locked(exclusive=False):
+            used = self._tables.settings.services_high
+            flags = self._tables.column("services", layout.ServiceRow, "flags", used)
+            return [self._entry(number) for number, flag in enumerate(flags) if flag & layout.SERVICE_USED]
+
+    def service(self, key: ServiceKey) -> ServiceEntry | None:
+        """See the port."""
+        if not self._tables.have_rules or key.fwmark:
+            return None
+        with self._tables.locked(exclusive=False):
+            number = self._tables.find_service(service_wire_key(key))
+            return None if number is None else self._entry(number)
+
+    def timeouts(self) -> Timeouts:
+        """See the port."""
+        if not self._tables.have_rules:
+            return Timeouts()
+        return Timeouts(*self._tables.settings.tcp_seconds)
+
+    def connections(self) -> Iterator[ConnectionEntry]:
+        """See the port. Connections come and go meanwhile, as they do in the kernel's."""
+        if not self._tables.have_conns:
+            return
+        settings = self._tables.settings
+        phases = self._tables.column("conns", layout.ConnRow, "phase", settings.conn_mask + 1)
+        for slot, phase in enumerate(phases):
+            if phase & layout.PHASE != layout.LIVE:
+                continue
+            row = self._tables.row("conns", layout.ConnRow, slot)
+            copy = layout.ConnRow.from_buffer_copy(row)
+            if copy.phase == row.phase == phase:
+                yield self._connection(copy, settings)
+
+    def _connection(self, row: layout.ConnRow, settings: layout.Settings) -> ConnectionEntry:
+        idle = (settings.now - row.seen) & 0xFFFFFFFF
+        if idle > 0x7FFFFFFF:  # seen after the last tick
+            idle = 0
+        family = self._tables.dest_row(row.dest).family
+        return ConnectionEntry(
+            family=row.family,
+            protocol=row.protocol,
+            client=layout.plain_address(row.caddr, row.family),
+            client_port=swap16(row.cport),
+            virtual=layout.plain_address(row.vaddr, row.family),
+            virtual_port=swap16(row.vport),
+            destination_family=family,
+            destination=layout.plain_address(row.daddr, family),
+            destination_port=swap16(row.dport),
+            state=layout.TCP_STATES[row.state & 0xF] if row.protocol == L4.TCP else L4(row.protocol).name,
+            expires=max(0.0, (row.timeout - idle) / (settings.hz or 1)),
+            in_packets=row.in_packets,
+        )
+
+    def _entry(self, number: int) -> ServiceEntry:
+        row = self._tables.service_row(number)
+        return ServiceEntry(
+            read_service(row),
+            [self._destination(each) for each in member_dests(self._tables, row)],
+            self._counters(layout.ROW_SERVICE + number),
+            self._rates(layout.ROW_SERVICE + number),
+        )
+
+    def _destination(self, number: int) -> DestinationEntry:
+        load = self._tables.load_row(number)
+        return DestinationEntry(
+            read_destination(self._tables.dest_row(number)),
+            load.active,
+            load.inactive,
+            load.persistent,
+            self._counters(layout.ROW_DEST + number),
+            self._rates(layout.ROW_DEST + number),
+        )
+
+    def _counters(self, number: int) -> Counters:
+        zero = self._tables.rate_row(number).zero
+        sums = self._tables.counter_sums(number)
+        return Counters(*(total - base for total, base in zip(sums, zero, strict=True)))
+
+    def _rates(self, number: int) -> Rates:
+        average = self._tables.rate_row(number).average
+        # ip_vs_read_estimator: packets are scaled by 2^10, bytes by 2^5, rounded up.
+        packets = [(value + 0x1FF) >> 10 for value in average[:3]]
+        return Rates(*packets, *((value + 0xF) >> 5 for value in average[3:]))
