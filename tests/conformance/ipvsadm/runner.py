@@ -1,0 +1,57 @@
+"""The table's command lines through xlvs's own ipvsadm, against any engine."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator
+
+from tests.conformance.ipvsadm.table import Answer, Section, Step
+from xlvs.dataplane.port import DataPlane
+from xlvs.ipvsadm.names import Names
+from xlvs.ipvsadm.program import Program
+from xlvs.model import Timeouts
+
+# The first line of listings says how big the connection table is, which is the engine's own affair.
+_SIZE = re.compile(r"(?m)^(IP Virtual Server version [0-9.]+) \(size=\d+\)$")
+
+
+class GuestNames(Names):
+    """Names of hosts as the recording guest knows them; names of ports are everybody's."""
+
+    def address(self, name: str) -> bytes | None:
+        """See Names."""
+        return bytes((127, 0, 0, 1)) if name == "localhost" else None
+
+    def host_name(self, family: int, address: bytes) -> str | None:
+        """See Names."""
+        return "localhost" if address == bytes((127, 0, 0, 1)) else None
+
+
+def run_section(section: Section, make_plane: Callable[[], DataPlane]) -> Iterator[tuple[Step, Answer]]:
+    """Run a section on the engine that ``make_plane`` gives, from an empty table on."""
+    plane = make_plane()
+    with plane.transaction() as transaction:
+        transaction.flush()
+        transaction.set_timeouts(Timeouts(900, 120, 300))
+    for step in section.steps:
+        yield step, run_step(step, lambda: plane)
+
+
+def run_step(step: Step, open_plane: Callable[[], DataPlane]) -> Answer:
+    """Run one command line in this process."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    program = Program(open_plane, lambda: step.stdin, stdout, stderr, GuestNames())
+    name, *arguments = step.argv
+    if name == "ipvsadm-save":
+        status = program.save(arguments)
+    elif name == "ipvsadm-restore":
+        status = program.restore()
+    else:
+        status = program.run(arguments)
+    return Answer(stdout.getvalue(), stderr.getvalue(), status)
+
+
+def comparable(answer: Answer) -> Answer:
+    """An answer without what may differ between engines."""
+    return Answer(_SIZE.sub(r"\1 (size=N)", answer.stdout), answer.stderr, answer.status)
