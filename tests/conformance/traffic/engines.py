@@ -1,0 +1,196 @@
+"""The two directors under comparison, driven alike: real IPVS, and xlvs.
+
+Both act in the present network namespace. A table is a list of lines in one form:
+destinations in the director's own order, then connections in sorted order.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Protocol
+from unittest import mock
+
+from tests.conformance.traffic.packets import Address
+from tests.conformance.traffic.world import INSIDE, OUTSIDE
+
+# What is left of a timeout is told as the timeout it is a rest of: scenarios are short.
+TIMEOUTS = (10, 30, 60, 120, 300, 900)
+PROTOCOLS = {6: "TCP", 17: "UDP"}
+
+
+def timeout_of(rest: float) -> str:
+    return next((f"{timeout}s" for timeout in TIMEOUTS if rest <= timeout), f"{rest} seconds?")
+
+
+def endpoint(address: Address, port: int) -> str:
+    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+
+
+class Director(Protocol):
+    """What the stage needs of a director."""
+
+    def start(self) -> None:
+        """Begin, without services."""
+
+    def stop(self) -> None:
+        """End, and leave nothing behind."""
+
+    def ipvsadm(self, arguments: Sequence[str], typed: str = "") -> str:
+        """Run ipvsadm with ``typed`` as its input; all that it printed."""
+
+    def destinations(self, vip: Address) -> list[str]:
+        """Destinations of the services of a VIP, with their counters of connections."""
+
+    def connections(self, vip: Address) -> list[str]:
+        """Connections of a VIP, with their states."""
+
+
+class Ipvs:
+    """The kernel's IPVS and the real ipvsadm (in the guest: other kernels here may have none)."""
+
+    def start(self) -> None:
+        subprocess.run(["modprobe", "ip_vs"], check=True)
+
+    def stop(self) -> None:
+        self.ipvsadm(["-C"])
+
+    def ipvsadm(self, arguments: Sequence[str], typed: str = "") -> str:
+        run = subprocess.run(
+            ["ipvsadm", *arguments],
+            input=typed,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return run.stdout
+
+    def destinations(self, vip: Address) -> list[str]:
+        lines: list[str] = []
+        ours = False
+        for words in _proc("ip_vs"):
+            if words[0] in PROTOCOLS.values():
+                ours = _endpoint(words[1])[0] == vip
+            elif words[0] == "->" and ours:
+                server, method, weight, active, inactive = words[1:6]
+                lines.append(
+                    f"{endpoint(*_endpoint(server))} {method} {weight} active {active} inactive {inactive}"
+                )
+        return lines
+
+    def connections(self, vip: Address) -> list[str]:
+        lines = []
+        for words in _proc("ip_vs_conn"):
+            if words[0] in PROTOCOLS.values():
+                ends = [endpoint(_address(words[i]), int(words[i + 1], 16)) for i in (1, 3, 5)]
+                if _address(words[3]) == vip:
+                    lines.append(f"{words[0]} {' '.join(ends)} {words[7]} {timeout_of(int(words[8]))}")
+        return sorted(lines)
+
+
+def _proc(name: str) -> Iterator[list[str]]:
+    # Not /proc/net: the namespace of this thread, not the one that the process began in.
+    for line in Path("/proc/thread-self/net", name).read_text().splitlines():
+        yield line.split()
+
+
+def _address(text: str) -> Address:
+    return ip_address(text if ":" in text else bytes.fromhex(text))
+
+
+def _endpoint(text: str) -> tuple[Address, int]:
+    address, _, port = text.rpartition(":")
+    return _address(address.strip("[]")), int(port, 16)
+
+
+class Xlvs:
+    """xlvs, called inside this process: a Python starts slowly in the guest."""
+
+    def start(self) -> None:
+        self._call(["up", OUTSIDE, INSIDE, "--connections", "4096"])
+
+    def stop(self) -> None:
+        self._call(["down"])
+
+    def _call(self, arguments: Sequence[str], typed: str = "") -> str:
+        from xlvs.cli.main import main
+
+        output = io.StringIO()
+        argv = ["xlvs", *arguments]
+        with (
+            mock.patch.object(sys, "argv", argv),
+            mock.patch.object(sys, "stdin", io.StringIO(typed)),
+            redirect_stdout(output),
+            redirect_stderr(output),
+        ):
+            try:
+                status = main()
+            except SystemExit as end:
+                status = end.code if isinstance(end.code, int) else 1
+        if status and arguments[0] != "ipvsadm":
+            raise RuntimeError(f"{' '.join(argv)}: {output.getvalue()}")
+        return output.getvalue()
+
+    def ipvsadm(self, arguments: Sequence[str], typed: str = "") -> str:
+        return self._call(["ipvsadm", *arguments], typed)
+
+    def destinations(self, vip: Address) -> list[str]:
+        from xlvs.cli.engine import open_data_plane
+        from xlvs.model import Forward
+
+        names = {Forward.MASQ: "Masq", Forward.ROUTE: "Route", Forward.TUNNEL: "Tunnel"}
+        lines = []
+        for service in open_data_plane().services():
+            if service.service.key.address == vip.packed:
+                for entry in service.destinations:
+                    server = entry.destination
+                    name = endpoint(ip_address(server.key.address), server.key.port)
+                    lines.append(
+                        f"{name} {names[server.forward]} {server.weight} "
+                        f"active {entry.active} inactive {entry.inactive}"
+                    )
+        return lines
+
+    def connections(self, vip: Address) -> list[str]:
+        from xlvs.cli.engine import open_data_plane
+
+        lines = []
+        for entry in open_data_plane().connections():
+            if entry.virtual == vip.packed:
+                ends = [
+                    endpoint(ip_address(entry.client), entry.client_port),
+                    endpoint(ip_address(entry.virtual), entry.virtual_port),
+                    endpoint(ip_address(entry.destination), entry.destination_port),
+                ]
+                words = [PROTOCOLS[entry.protocol], *ends, entry.state, timeout_of(entry.expires)]
+                lines.append(" ".join(words))
+        return sorted(lines)
+
+
+ENGINES: dict[str, type[Ipvs] | type[Xlvs]] = {"ipvs": Ipvs, "xlvs": Xlvs}
+
+
+def listing(director: Director, vip: Address, *arguments: str) -> list[str]:
+    """What ipvsadm lists of a VIP; in ``-Lc`` the rest of a timeout is told as the timeout."""
+    prefix = endpoint(vip, 0)[:-1]
+    lines = []
+    ours = False
+    for line in director.ipvsadm(arguments).splitlines():
+        if connection := re.match(r"(\w+ +)(\d+):(\d\d)( .*)", line):
+            head, minutes, seconds, tail = connection.groups()
+            ours = f" {prefix}" in tail
+            line = f"{head}{timeout_of(int(minutes) * 60 + int(seconds))}{tail}"
+        elif not line.startswith("  ->"):
+            ours = re.match(rf"\w+ +{re.escape(prefix)}", line) is not None
+        if ours:
+            lines.append(f"  {line}")
+    if "-Lnc" in arguments:
+        lines.sort()  # the kernel's order is that of its hash table, seeded at random
+    return [f"$ ipvsadm {' '.join(arguments)}", *lines]
