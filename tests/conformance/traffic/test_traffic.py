@@ -7,6 +7,7 @@ import json
 import random
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def test_recording_is_of_these_scenarios(recording: Record) -> None:
 
 def test_recorded_rules_were_all_accepted(recording: Record) -> None:
     for name, lines in recording.items():
-        for line, after in zip(lines, lines[1:], strict=False):
+        for line, after in pairwise(lines):
             if line.startswith("$ ipvsadm -") and not line.startswith("$ ipvsadm -L"):
                 assert not after.startswith("  "), f"{name}: {line}\n{after}"
 
