@@ -42,8 +42,8 @@ class Director(Protocol):
     def stop(self) -> None:
         """End, and leave nothing behind."""
 
-    def ipvsadm(self, arguments: Sequence[str], typed: str = "") -> str:
-        """Run ipvsadm with ``typed`` as its input; all that it printed."""
+    def ipvsadm(self, arguments: Sequence[str]) -> str:
+        """Run ipvsadm; all that it printed."""
 
     def destinations(self, vip: Address) -> list[str]:
         """Destinations of the services of a VIP, with their counters of connections."""
@@ -61,10 +61,10 @@ class Ipvs:
     def stop(self) -> None:
         self.ipvsadm(["-C"])
 
-    def ipvsadm(self, arguments: Sequence[str], typed: str = "") -> str:
+    def ipvsadm(self, arguments: Sequence[str]) -> str:
         run = subprocess.run(
             ["ipvsadm", *arguments],
-            input=typed,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -119,14 +119,13 @@ class Xlvs:
     def stop(self) -> None:
         self._call(["down"])
 
-    def _call(self, arguments: Sequence[str], typed: str = "") -> str:
+    def _call(self, arguments: Sequence[str]) -> str:
         from xlvs.cli.main import main
 
         output = io.StringIO()
         argv = ["xlvs", *arguments]
         with (
             mock.patch.object(sys, "argv", argv),
-            mock.patch.object(sys, "stdin", io.StringIO(typed)),
             redirect_stdout(output),
             redirect_stderr(output),
         ):
@@ -138,8 +137,8 @@ class Xlvs:
             raise RuntimeError(f"{' '.join(argv)}: {output.getvalue()}")
         return output.getvalue()
 
-    def ipvsadm(self, arguments: Sequence[str], typed: str = "") -> str:
-        return self._call(["ipvsadm", *arguments], typed)
+    def ipvsadm(self, arguments: Sequence[str]) -> str:
+        return self._call(["ipvsadm", *arguments])
 
     def destinations(self, vip: Address) -> list[str]:
         from xlvs.cli.engine import open_data_plane
