@@ -132,7 +132,7 @@ def up(lab: Lab, rules: bool = True, say: Say = lambda _: None) -> Lab:
         raise XlvsError("a lab needs root: it makes network namespaces")
     _checked(lab.name)
     _ = lab.topology  # refuses bad numbers before anything is made
-    with _sigterm_interrupts():
+    with sigterm_interrupts():
         reserve(lab)
         try:
             lab.save(finished=False)
@@ -140,7 +140,7 @@ def up(lab: Lab, rules: bool = True, say: Say = lambda _: None) -> Lab:
             _direct(lab, rules, say)
             lab.save(finished=True)
         except BaseException:
-            with _undisturbed():
+            with undisturbed():
                 _tear_down(lab, say=lambda _: None)
             raise
     return lab
@@ -150,7 +150,7 @@ def down(lab: Lab, say: Say = lambda _: None) -> None:
     """Take a lab down, whole or half built; nothing of it is left."""
     if os.geteuid() != 0:
         raise XlvsError("taking a lab down needs root")
-    with _undisturbed():
+    with undisturbed():
         _tear_down(lab, say)
 
 
@@ -288,7 +288,7 @@ def _try(command: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
+def sigterm_interrupts() -> Iterator[None]:
     """Make SIGTERM unwind as Ctrl-C does, so that what is half built is taken down."""
 
     def interrupt(*_: object) -> None:
@@ -302,7 +302,7 @@ def _sigterm_interrupts() -> Iterator[None]:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Hold Ctrl-C and SIGTERM off while things are taken down."""
     chosen = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(number, signal.SIG_IGN) for number in chosen]
