@@ -1,4 +1,4 @@
-"""The real servers' nginx: one a node, with its own page and its own access log."""
+"""The real servers' nginx: one a node, with its own page, its own access log, and uploads by PUT."""
 
 from __future__ import annotations
 
@@ -29,16 +29,17 @@ http {{
         listen {port} backlog=4096;
         listen [::]:{port} backlog=4096;
         root html;
+        location /upload/ {{ dav_methods PUT; create_full_put_path on; }}
     }}
 }}
 """
 
 
-def write_site(folder: str, page: str) -> None:
+def write_site(folder: str, page: str, port: int = PORT) -> None:
     """Lay out nginx's prefix folder: configuration and one page, ``html/index.html``."""
     os.makedirs(f"{folder}/html", exist_ok=True)
     with open(f"{folder}/nginx.conf", "w", encoding="ascii") as configuration:
-        configuration.write(_CONFIGURATION.format(port=PORT))
+        configuration.write(_CONFIGURATION.format(port=port))
     with open(f"{folder}/html/index.html", "w", encoding="ascii") as index:
         index.write(f"{page}\n")
 
