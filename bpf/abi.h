@@ -104,7 +104,7 @@ struct xlvs_settings {
 	__u32 abi;
 	__u32 flags;
 	__u32 hz; /* jiffies a second */
-	__u32 conn_mask; /* slots in conns, less one */
+	__u32 pad;
 	__u32 tcp_timeout[16]; /* by state, jiffies */
 	__u32 udp_timeout; /* jiffies */
 	__u32 icmp_limit; /* ICMP errors a second and CPU */
@@ -320,6 +320,7 @@ struct xlvs_conn {
 /* Network devices: what XDP may transmit to, and VLAN devices' parents. */
 #define XLVS_PORT_XDP 1u /* transmit works */
 #define XLVS_PORT_GENERIC 2u /* XDP runs on skbs: they may be unsegmented */
+#define XLVS_PORT_CLSACT 4u /* its clsact qdisc is ours to remove */
 
 struct xlvs_port {
 	__u32 flags;

@@ -210,7 +210,7 @@ static long claim_probe(__u32 attempt, struct claim *c)
 static __always_inline struct xlvs_conn *conn_claim(const struct xlvs_key6 *tuple,
 						    const struct xlvs_settings *set, __u32 *slot)
 {
-	struct claim c = { .hash = tuple_hash(tuple, set->hash_seed), .mask = set->conn_mask };
+	struct claim c = { .hash = tuple_hash(tuple, set->hash_seed), .mask = conn_mask };
 
 	c.step = (c.hash >> 16) | 1; /* odd: visits every slot */
 	bpf_loop(SLOT_PROBES, claim_probe, &c, 0);

@@ -51,13 +51,13 @@ static __always_inline void sweep(struct xlvs_settings *set)
 		.first = set->scan_next,
 		.time = now(),
 		.slack = set->hz / 4,
-		.mask = set->conn_mask,
+		.mask = conn_mask,
 	};
 
 	bpf_loop(set->scan_chunk, sweep_slot, &s, 0);
-	if (s.first + set->scan_chunk > set->conn_mask)
+	if (s.first + set->scan_chunk > conn_mask)
 		set->scan_rounds++;
-	set->scan_next = (s.first + set->scan_chunk) & set->conn_mask;
+	set->scan_next = (s.first + set->scan_chunk) & conn_mask;
 }
 
 struct sum {
@@ -151,6 +151,8 @@ static int tick(void *map, __u32 *key, struct xlvs_ticker *t)
 		return 0;
 	bpf_timer_start(&t->timer, set->tick_ns, 0);
 	set->now = now();
+	if (set->flags & XLVS_MIGRATING)
+		return 0; /* both tables hold every connection just now */
 	sweep(set);
 	step_rates(set);
 	return 0;

@@ -26,6 +26,8 @@ static __always_inline bool hop_cached(const struct xlvs_hop *cache, struct xlvs
 	barrier();
 	if (READ_ONCE(cache->seq) != seq)
 		return false;
+	if (unlikely(hop->flags & XLVS_HOP_COMPANION_NEIGHBOUR))
+		return time == hop->checked; /* may be resolved at any moment */
 	return time - hop->checked <= HOP_FRESH(set);
 }
 

@@ -78,6 +78,9 @@ struct {
 	__type(value, __u32);
 } programs SEC(".maps");
 
+/* Slots in conns, less one: set for each generation before it is loaded. */
+const volatile __u32 conn_mask SEC(".rodata.sizes") = 0;
+
 static __always_inline struct xlvs_settings *settings_get(void)
 {
 	__u32 zero = 0;

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from xlvs.dataplane.plane import Plane
     from xlvs.dataplane.port import DataPlane
 
 
@@ -15,6 +16,14 @@ def open_data_plane() -> DataPlane:
     """
     # Imported here: commands that need no engine (help, version) must not pay for it.
     from xlvs.dataplane.xdp import XdpDataPlane
-    from xlvs.network.addresses import SocketHost
+    from xlvs.network.neighbours import NetlinkHost
 
-    return XdpDataPlane(SocketHost())
+    return XdpDataPlane(NetlinkHost())
+
+
+def open_plane() -> Plane:
+    """The programs of the current network namespace: `up`, `down`, `status`."""
+    from xlvs.dataplane.plane import Plane
+    from xlvs.network.neighbours import NetlinkHost
+
+    return Plane(NetlinkHost())

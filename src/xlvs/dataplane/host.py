@@ -2,26 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
 
+@dataclass(frozen=True, slots=True)
+class VlanDevice:
+    """A VLAN device: where its frames leave, and their tags (id, EtherType), outer first."""
+
+    ifindex: int
+    parent: int
+    tags: tuple[tuple[int, int], ...]
+
+
 class Host(Protocol):
-    """Addresses and routes of the current network namespace, as they are now."""
+    """Addresses and routes of the current network namespace, as they are now.
+
+    Addresses are packed network-order bytes, 4 or 16 of them.
+    """
 
     def is_local(self, address: bytes) -> bool:
-        """Whether an address (4 or 16 bytes) is this machine's own."""
+        """Whether an address is this machine's own."""
 
     def source_towards(self, address: bytes) -> bytes | None:
         """The source address the kernel would choose towards an address; None without a route."""
+
+    def vlan_devices(self, parents: Iterable[int]) -> list[VlanDevice]:
+        """The VLAN devices on top of these interfaces (ifindexes), of one or two tags."""
+
+    def keep_resolved(self, addresses: Iterable[bytes]) -> None:
+        """Have the kernel keep the link addresses towards these destinations known."""
+
+    def release(self, addresses: Iterable[bytes]) -> None:
+        """Undo :meth:`keep_resolved`."""
 
 
 class BareHost:
     """A machine without addresses, for tests."""
 
-    def is_local(self, address: bytes) -> bool:  # noqa: ARG002 - the port's signature
+    def is_local(self, address: bytes) -> bool:
         """Nothing is local."""
+        del address
         return False
 
-    def source_towards(self, address: bytes) -> bytes | None:  # noqa: ARG002
+    def source_towards(self, address: bytes) -> bytes | None:
         """Nothing is reachable."""
+        del address
         return None
+
+    def vlan_devices(self, parents: Iterable[int]) -> list[VlanDevice]:
+        """There are none."""
+        del parents
+        return []
+
+    def keep_resolved(self, addresses: Iterable[bytes]) -> None:
+        """Nothing to resolve."""
+
+    def release(self, addresses: Iterable[bytes]) -> None:
+        """Nothing was resolved."""

@@ -70,7 +70,7 @@ PROGRAMS = ("xlvs_known", "xlvs_new", "xlvs_error")  # enum xlvs_program
 MIGRATING = 1  # settings.flags
 SERVICE_USED = 0x80000000
 DEST_USED, DEST_AVAILABLE, DEST_LOCAL = 1, 2, 4
-PORT_XDP, PORT_GENERIC = 1, 2
+PORT_XDP, PORT_GENERIC, PORT_CLSACT = 1, 2, 4
 REF_REPLY, REF_SLOT = 0x80000000, 0x7FFFFFFF
 FREE, CLAIMED, LIVE, DYING = 0, 1, 2, 3
 PHASE = 3
@@ -88,7 +88,7 @@ class Settings(ctypes.Structure):
         ("abi", c_uint32),
         ("flags", c_uint32),
         ("hz", c_uint32),
-        ("conn_mask", c_uint32),
+        ("pad", c_uint32),
         ("tcp_timeout", c_uint32 * 16),
         ("udp_timeout", c_uint32),
         ("icmp_limit", c_uint32),

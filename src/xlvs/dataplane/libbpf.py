@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 from collections.abc import Iterator
 from functools import cache
@@ -323,6 +324,13 @@ def map_info(map_fd: int) -> tuple[int, int, int]:
     return info.key_size, info.value_size, info.max_entries
 
 
+def map_memory(map_fd: int) -> mmap.mmap:
+    """Map the values of an mmapable array into memory, for reading and writing."""
+    _, value_size, entries = map_info(map_fd)
+    stride = (value_size + 7) & ~7  # array elements are rounded up to 8 bytes
+    return mmap.mmap(map_fd, (stride * entries + mmap.PAGESIZE - 1) & ~(mmap.PAGESIZE - 1))
+
+
 def program_info(program_fd: int) -> tuple[int, int]:
     """A program's id, and how many instructions the verifier walked."""
     info = _ProgInfo()
@@ -354,8 +362,8 @@ def update_link(link_fd: int, program_fd: int) -> None:
     _checked(_lib().bpf_link_update(link_fd, program_fd, None), "replacing an attached program")
 
 
-def attach_tc(program_fd: int, ifindex: int, ingress: bool, priority: int) -> None:
-    """Attach (or replace) a direct-action tc filter, creating the clsact qdisc if needed."""
+def attach_tc(program_fd: int, ifindex: int, ingress: bool, priority: int) -> bool:
+    """Attach (or replace) a direct-action tc filter; True if it had to make the clsact qdisc."""
     hook = _TcHook(sz=ctypes.sizeof(_TcHook), ifindex=ifindex, attach_point=BPF_TC_INGRESS if ingress else BPF_TC_EGRESS)
     _messages.clear()
     result = _lib().bpf_tc_hook_create(ctypes.byref(hook))
@@ -363,6 +371,7 @@ def attach_tc(program_fd: int, ifindex: int, ingress: bool, priority: int) -> No
         _checked(result, f"creating clsact on interface {ifindex}")
     options = _TcOpts(sz=ctypes.sizeof(_TcOpts), prog_fd=program_fd, flags=1, handle=1, priority=priority)
     _checked(_lib().bpf_tc_attach(ctypes.byref(hook), ctypes.byref(options)), f"attaching tc to interface {ifindex}")
+    return bool(result == 0)
 
 
 def detach_tc(ifindex: int, ingress: bool, priority: int) -> None:

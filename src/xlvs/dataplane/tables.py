@@ -129,10 +129,7 @@ class Tables:
     def memory(self, name: str) -> mmap.mmap:
         """An mmapable map's values."""
         if name not in self._memory:
-            _, value_size, entries = libbpf.map_info(self.fd(name))
-            stride = (value_size + 7) & ~7  # array elements are rounded up to 8 bytes
-            size = (stride * entries + mmap.PAGESIZE - 1) & ~(mmap.PAGESIZE - 1)
-            self._memory[name] = mmap.mmap(self.fd(name), size)
+            self._memory[name] = libbpf.map_memory(self.fd(name))
         return self._memory[name]
 
     def row(self, name: str, kind: type[Row], number: int) -> Row:

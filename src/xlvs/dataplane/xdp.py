@@ -86,7 +86,7 @@ class XdpDataPlane:
         if not self._tables.have_conns:
             return
         settings = self._tables.settings
-        phases = self._tables.column("conns", layout.ConnRow, "phase", settings.conn_mask + 1)
+        phases = self._tables.column("conns", layout.ConnRow, "phase", settings.slots)
         for slot, phase in enumerate(phases):
             if phase & layout.PHASE != layout.LIVE:
                 continue

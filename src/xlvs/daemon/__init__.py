@@ -1,0 +1,1 @@
+"""Processes that run beside the data plane; forwarding needs none of them."""

@@ -1,0 +1,87 @@
+"""Starting, finding and stopping the helper of a network namespace.
+
+A lock on its pid file says that it runs; the lock goes with the process.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from xlvs.dataplane import pins
+from xlvs.errors import XlvsError
+
+
+def _path() -> str:
+    return f"{pins.run_folder()}/{pins.netns_cookie():016x}.slowpath"
+
+
+def running() -> int | None:
+    """The helper's pid, or None."""
+    try:
+        file = os.open(_path(), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return int(os.read(file, 20) or 0) or None
+    finally:
+        os.close(file)
+    return None
+
+
+@contextmanager
+def claim() -> Iterator[None]:
+    """Be the helper; XlvsError where there is one already."""
+    file = os.open(_path(), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        raise XlvsError("the helper runs already") from None
+    os.ftruncate(file, 0)
+    os.write(file, str(os.getpid()).encode())
+    try:
+        yield
+    finally:
+        if os.path.exists(_path()):
+            os.unlink(_path())
+        os.close(file)
+
+
+def start() -> None:
+    """Start the helper in the background if it does not run, in this network namespace."""
+    if running():
+        return
+    subprocess.Popen(
+        [sys.executable, "-m", "xlvs.cli.main", "slowpath"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        cwd="/",
+    )
+    deadline = time.monotonic() + 5
+    while not running() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def stop() -> None:
+    """Stop the helper and wait for it."""
+    pid = running()
+    if not pid:
+        return
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return
+    deadline = time.monotonic() + 5
+    while running() == pid and time.monotonic() < deadline:
+        time.sleep(0.02)
