@@ -68,10 +68,10 @@ class Program:
         return self.run(["-S", "-n"] if "-n" in arguments else ["-S"])
 
     def restore(self) -> int:
-        """Run ``ipvsadm-restore``, which reads no argument: the rules on standard input instead of those there are.
+        """Run ``ipvsadm-restore``: the rules on standard input take the place of those there are.
 
-        Lines that begin with ``#`` are remarks here. Unlike the script of that name this
-        is one change: nobody sees the empty table in between.
+        It reads no argument. Lines that begin with ``#`` are remarks here. Unlike the script
+        of that name this is one change: nobody sees the empty table in between.
         """
         text = "".join(f"{line}\n" for line in self._read_input().split("\n") if line[:1] != "#")
         try:

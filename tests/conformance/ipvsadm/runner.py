@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from tests.conformance.ipvsadm.table import Answer, Section, Step
+from xlvs.dataplane.memory import MemoryDataPlane
 from xlvs.dataplane.port import DataPlane
 from xlvs.ipvsadm.names import Names
 from xlvs.ipvsadm.program import Program
@@ -23,7 +24,7 @@ class GuestNames(Names):
         """See Names."""
         return bytes((127, 0, 0, 1)) if name == "localhost" else None
 
-    def host_name(self, family: int, address: bytes) -> str | None:
+    def host_name(self, family: int, address: bytes) -> str | None:  # noqa: ARG002  as in Names
         """See Names."""
         return "localhost" if address == bytes((127, 0, 0, 1)) else None
 
@@ -36,6 +37,11 @@ def run_section(section: Section, make_plane: Callable[[], DataPlane]) -> Iterat
         transaction.set_timeouts(Timeouts(900, 120, 300))
     for step in section.steps:
         yield step, run_step(step, lambda: plane)
+
+
+def run_recorded(section: Section) -> Iterator[tuple[Step, Answer]]:
+    """Run a section on the in-memory engine, with everything that the section needs."""
+    return run_section(section, lambda: MemoryDataPlane(carry_all=section.later))
 
 
 def run_step(step: Step, open_plane: Callable[[], DataPlane]) -> Answer:

@@ -8,9 +8,8 @@ import random
 import pytest
 
 from tests.conformance.ipvsadm.record import ask
-from tests.conformance.ipvsadm.runner import comparable, run_section
-from tests.conformance.ipvsadm.table import load, load_answers
-from xlvs.dataplane.memory import MemoryDataPlane
+from tests.conformance.ipvsadm.runner import comparable, run_recorded
+from tests.conformance.ipvsadm.table import Section, load, load_answers
 
 LINES = 30
 
@@ -23,13 +22,13 @@ def test_a_random_part_is_still_what_the_real_program_says() -> None:
     sections = load()
     answers = load_answers(sections)
     random.Random(seed).shuffle(sections)
-    chosen = []
+    chosen: list[Section] = []
     while sum(len(section.steps) for section in chosen) < LINES:
         chosen.append(sections.pop())
     live = ask(chosen).answers
     assert len(live) >= LINES
     for section in chosen:
-        for step, answer in run_section(section, lambda: MemoryDataPlane(carry_all=section.later)):
+        for step, answer in run_recorded(section):
             where = f"seed {seed}, table.txt:{step.line}: {step.text}"
             assert live[step.line] == answers[step.line], f"{where}: not what was recorded"
             assert comparable(answer) == comparable(live[step.line]), where

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conformance.ipvsadm.runner import comparable, run_section
+from tests.conformance.ipvsadm.runner import comparable, run_recorded
 from tests.conformance.ipvsadm.table import Section, load, load_answers
-from xlvs.dataplane.memory import MemoryDataPlane
 
 SECTIONS = load()
 
@@ -20,7 +19,7 @@ def test_the_table_is_as_long_as_promised() -> None:
 def test_answers_are_the_real_programs(section: Section) -> None:
     answers = load_answers(SECTIONS)
     ran = 0
-    for step, answer in run_section(section, lambda: MemoryDataPlane(carry_all=section.later)):
+    for step, answer in run_recorded(section):
         real = answers[step.line]
         where = f"table.txt:{step.line}: {step.text}"
         assert comparable(answer) == comparable(real), where
