@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -85,3 +87,22 @@ def test_unknown_commands(name: str, capsys: pytest.CaptureFixture[str]) -> None
 
 def test_the_engine_is_imported_only_when_opened() -> None:
     assert not hasattr(engine, "XdpDataPlane")
+
+
+@pytest.mark.parametrize("name", ["ipvsadm", "xlvs"])
+def test_a_symlink_is_the_program_of_its_name(name: str, tmp_path: Path) -> None:
+    link = tmp_path / name
+    link.symlink_to(Path(sys.executable).with_name("xlvs"))
+    done = subprocess.run([link, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[:2] == {"ipvsadm": ["ipvsadm", "v1.31"], "xlvs": ["xlvs", __version__]}[name]
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    script = "import sys; from xlvs.cli.main import main; sys.exit(main(['ipvsadm', '-h']))"
+    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.close()
+    assert child.stderr is not None
+    assert child.stderr.read() == b""
+    child.stderr.close()
+    assert child.wait() == 141
