@@ -209,7 +209,10 @@ def test_timeouts_of_zero_stay() -> None:
         ("fe80::1", False, False),
         ("fe80::1", True, True),
         ("ff02::1", False, False),
+        ("ff02::1", True, False),
         ("::", False, False),
+        ("::", True, False),
+        ("::ffff:1.2.3.4", True, False),
         ("::ffff:1.2.3.4", False, False),
     ],
 )

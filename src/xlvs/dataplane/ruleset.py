@@ -55,7 +55,7 @@ def check_address(destination: Destination, *, local: bool = False) -> None:
     """
     address = destination.key.address
     if destination.key.family == AF_INET6:
-        unicast = _is_unicast6(address) or local
+        unicast = _is_unicast6(address, link_local=local)
     else:
         # The kernel's inet_addr_type(): 0.0.0.0 and 255.255.255.255 are broadcast, 224/4 is multicast.
         unicast = address[0] >> 4 != 14 and address not in (bytes(4), b"\xff\xff\xff\xff")
@@ -72,10 +72,10 @@ def merge_timeouts(current: Timeouts, wanted: Timeouts) -> Timeouts:
     )
 
 
-def _is_unicast6(address: bytes) -> bool:
-    """Unicast and not link-local, in the sense of the kernel's ipv6_addr_type()."""
+def _is_unicast6(address: bytes, *, link_local: bool) -> bool:
+    """Unicast in the sense of the kernel's ipv6_addr_type(), link-local ones where allowed."""
     if address[0] == 0xFF or address == bytes(16):
         return False
     if address[0] == 0xFE and address[1] & 0xC0 == 0x80:
-        return False
+        return link_local
     return address[:12] != bytes(10) + b"\xff\xff"  # v4-mapped has a type of its own there
