@@ -327,7 +327,7 @@ struct xlvs_port {
 	__u32 parent; /* device that carries a VLAN device, else 0 */
 	__u16 vlan[2]; /* its tags, outer first, wire order */
 	__u16 tags;
-	__u16 pad;
+	__u16 mtu; /* what one packet on the wire cannot exceed */
 };
 
 /* What XDP writes before a packet that it hands to the tc companion. */

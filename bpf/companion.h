@@ -114,14 +114,33 @@ static __always_inline bool skb_encapsulate(struct __sk_buff *skb, const struct 
 	return !bpf_skb_store_bytes(skb, p->l3, &outer.ip6, sizeof(outer.ip6), 0);
 }
 
+/* Length of the longest packet that an uncut skb will become; 0 if it is one already. */
+static __always_inline __u32 segment_length(struct __sk_buff *skb, const struct packet *p)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct tcphdr *tcp = data + l4_of(p);
+	__u32 headers = p->l4 - p->l3;
+
+	if (!skb->gso_size)
+		return 0;
+	if (p->protocol != IPPROTO_TCP)
+		return headers + sizeof(struct udphdr) + skb->gso_size;
+	if ((void *)(tcp + 1) > end)
+		return 0;
+	return headers + tcp->doff * 4 + skb->gso_size;
+}
+
 /* Hand the skb to the neighbour that routing names for target, resolving it if need be. */
 static __always_inline int skb_send(struct __sk_buff *skb, __u8 family, const __u8 *source,
-				    const __u8 *target)
+				    const __u8 *target, __u32 length)
 {
 	struct bpf_redir_neigh neighbour = {};
 	struct bpf_fib_lookup fib;
-	long answer = route_lookup(skb, skb->ifindex, family, source, target, &fib);
+	long answer = route_lookup(skb, skb->ifindex, family, source, target, length, &fib);
 
+	/* Repeated by its sender, a segment comes alone, and XDP answers that it is too big. */
+	if (answer == BPF_FIB_LKUP_RET_FRAG_NEEDED)
+		return companion_drop(XLVS_DROP_COMPANION);
 	if (answer != BPF_FIB_LKUP_RET_SUCCESS && answer != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return companion_drop(hop_refusal(answer));
 	neighbour.nh_family = fib.family;
@@ -153,6 +172,7 @@ static __always_inline int skb_forward_reply(struct __sk_buff *skb, const struct
 					     const struct xlvs_conn *conn)
 {
 	bool own = conn->flags & XLVS_CONN_OWN;
+	__u32 length = segment_length(skb, p);
 	__u8 source[16], target[16];
 
 	copy_address(source, conn->vaddr);
@@ -163,7 +183,7 @@ static __always_inline int skb_forward_reply(struct __sk_buff *skb, const struct
 		return skb_deliver_own(skb, p, conn);
 	if (p->ttl <= 1 || !skb_decrement_ttl(skb, p))
 		return companion_drop(XLVS_DROP_COMPANION);
-	return skb_send(skb, p->family, source, target);
+	return skb_send(skb, p->family, source, target, length);
 }
 
 static __always_inline int skb_forward_request(struct __sk_buff *skb, const struct packet *p,
@@ -171,6 +191,7 @@ static __always_inline int skb_forward_request(struct __sk_buff *skb, const stru
 {
 	__u32 method = conn->flags & XLVS_CONN_METHOD, row = conn->dest;
 	struct xlvs_dest *dest = bpf_map_lookup_elem(&dests, &row);
+	__u32 length = segment_length(skb, p);
 
 	if (!dest)
 		return companion_drop(XLVS_DROP_DESTINATION_GONE);
@@ -183,9 +204,12 @@ static __always_inline int skb_forward_request(struct __sk_buff *skb, const stru
 	/* What the director itself sends has passed no router yet. */
 	if (!own && (p->ttl <= 1 || !skb_decrement_ttl(skb, p)))
 		return companion_drop(XLVS_DROP_COMPANION);
-	if (method == XLVS_TUNNEL && !skb_encapsulate(skb, p, dest))
-		return companion_drop(XLVS_DROP_COMPANION);
-	return skb_send(skb, dest->family, 0, dest->address);
+	if (method == XLVS_TUNNEL) {
+		if (!skb_encapsulate(skb, p, dest))
+			return companion_drop(XLVS_DROP_COMPANION);
+		length += length ? tunnel_header(dest) : 0;
+	}
+	return skb_send(skb, dest->family, 0, dest->address, length);
 }
 
 static __always_inline int companion_ingress(struct __sk_buff *skb)

@@ -72,10 +72,13 @@ static __always_inline enum xlvs_outcome hop_refusal(long answer)
 							 XLVS_DROP_NO_ROUTE;
 }
 
+/* Ask the kernel's routing; length, if not 0, is compared with the route's MTU. */
 static __always_inline long route_lookup(void *ctx, __u32 ingress, __u8 family, const __u8 *source,
-					 const __u8 *target, struct bpf_fib_lookup *fib)
+					 const __u8 *target, __u32 length,
+					 struct bpf_fib_lookup *fib)
 {
 	__builtin_memset(fib, 0, sizeof(*fib));
+	fib->tot_len = length;
 	fib->ifindex = ingress;
 	if (family == XLVS_IPV4) {
 		fib->family = AF_INET;
@@ -106,7 +109,7 @@ static __always_inline enum xlvs_outcome hop_resolve(struct xdp_md *ctx, struct 
 
 	if (likely(hop_cached(cache, hop, time, set)))
 		return XLVS_FORWARDED;
-	answer = route_lookup(ctx, ctx->ingress_ifindex, family, source, target, &fib);
+	answer = route_lookup(ctx, ctx->ingress_ifindex, family, source, target, 0, &fib);
 	if (answer != BPF_FIB_LKUP_RET_SUCCESS && answer != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return hop_refusal(answer);
 	__builtin_memset(hop, 0, sizeof(*hop));

@@ -24,15 +24,16 @@ static __always_inline enum xlvs_outcome needs_companion(const struct xlvs_hop *
 }
 
 /*
- * A packet over the MTU. In generic mode it may be a train of segments that the
- * sender has not cut yet, which only skbs know how to cut; else the sender must learn.
+ * A packet over the next hop's MTU. In generic mode it may be a train of segments that
+ * the sender has not cut yet (nothing that long comes by wire): the companion knows how
+ * long they are. Else the sender must learn.
  */
 static __always_inline int too_big(struct xdp_md *ctx, const struct packet *p, __u32 mtu)
 {
 	__u32 ingress = ctx->ingress_ifindex;
 	struct xlvs_port *port = bpf_map_lookup_elem(&ports, &ingress);
 
-	if (port && port->flags & XLVS_PORT_GENERIC)
+	if (port && port->flags & XLVS_PORT_GENERIC && p->length > port->mtu)
 		return hand_over(ctx, XLVS_HANDED_SEGMENTS);
 	if (p->family == XLVS_IPV6 && mtu < IPV6_MIN_MTU)
 		mtu = IPV6_MIN_MTU;

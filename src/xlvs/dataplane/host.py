@@ -28,6 +28,9 @@ class Host(Protocol):
     def source_towards(self, address: bytes) -> bytes | None:
         """The source address the kernel would choose towards an address; None without a route."""
 
+    def mtu(self, ifindex: int) -> int:
+        """An interface's MTU in bytes, at most 65535."""
+
     def vlan_devices(self, parents: Iterable[int]) -> list[VlanDevice]:
         """The VLAN devices on top of these interfaces (ifindexes), of one or two tags."""
 
@@ -50,6 +53,11 @@ class BareHost:
         """Nothing is reachable."""
         del address
         return None
+
+    def mtu(self, ifindex: int) -> int:
+        """Ethernet's."""
+        del ifindex
+        return 1500
 
     def vlan_devices(self, parents: Iterable[int]) -> list[VlanDevice]:
         """There are none."""

@@ -268,7 +268,7 @@ class PortRow(ctypes.Structure):
         ("parent", c_uint32),
         ("vlan", c_uint16 * 2),
         ("tags", c_uint16),
-        ("pad", c_uint16),
+        ("mtu", c_uint16),
     ]
 
 

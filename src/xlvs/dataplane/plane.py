@@ -194,7 +194,7 @@ class Plane:
         for ifindex, mode in modes.items():
             generic = layout.PORT_GENERIC if mode == "generic" else 0
             kept = self._port(ifindex).flags & layout.PORT_CLSACT
-            row = layout.PortRow(flags=layout.PORT_XDP | generic | kept)
+            row = layout.PortRow(flags=layout.PORT_XDP | generic | kept, mtu=self._host.mtu(ifindex))
             libbpf.update(ports, ifindex.to_bytes(4, "little"), bytes(row))
         for vlan in self._host.vlan_devices(modes):
             row = layout.PortRow(flags=layout.PORT_XDP, parent=vlan.parent, tags=len(vlan.tags))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import socket
+import struct
 
+_SIOCGIFMTU = 0x8921  # linux/sockios.h
 _ANY_PORT = 9  # discard; nothing is sent
 
 
@@ -32,6 +35,14 @@ class SocketHost:
             except OSError:
                 return None
             return socket.inet_pton(family, probe.getsockname()[0].split("%")[0])
+
+    def mtu(self, ifindex: int) -> int:
+        """The MTU by ioctl, cut to 65535 (lo has one more)."""
+        request = struct.pack("16si12x", socket.if_indextoname(ifindex).encode(), 0)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            answer = fcntl.ioctl(probe, _SIOCGIFMTU, request)
+        size: int = struct.unpack_from("16si", answer)[1]
+        return min(size, 0xFFFF)
 
 
 def _presentation(address: bytes) -> tuple[socket.AddressFamily, str]:
