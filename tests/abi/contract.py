@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+COMPILER = ("clang-16", "-x", "c", "-Wall", "-Werror", "-shared", "-fPIC")
 
 
 class Contract:
@@ -28,8 +29,7 @@ class Contract:
         with tempfile.TemporaryDirectory(prefix="xlvs-abi.") as scratch:
             library = f"{scratch}/contract.so"
             subprocess.run(
-                ["clang-16", "-x", "c", "-Wall", "-Werror", "-shared", "-fPIC", f"-I{REPOSITORY}/bpf"]
-                + ["-o", library, "-"],
+                [*COMPILER, f"-I{REPOSITORY}/bpf", "-o", library, "-"],
                 input=text + probes,
                 text=True,
                 check=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+from typing import Any
 
 import pytest
 
@@ -25,14 +26,12 @@ UNREAD = {"xlvs_key4", "xlvs_key6", "xlvs_meta"}
 AS_ARRAY = {"values": ("connections", "in_packets", "out_packets", "in_bytes", "out_bytes")}
 
 # Python's name of a constant in layout.py: the name in abi.h.
-CONSTANTS = {
-    **{
-        name: f"XLVS_{name}"
-        for name in "ABI SERVICES DESTS MEMBERS PORTS ROW_SERVICE ROW_DEST ROWS MIGRATING SERVICE_USED "
-        "DEST_USED DEST_AVAILABLE DEST_LOCAL PORT_XDP PORT_GENERIC PORT_CLSACT REF_REPLY REF_SLOT FREE "
-        "CLAIMED LIVE DYING PHASE CONN_METHOD CONN_LOCAL CONN_OWN STATE_INACTIVE".split()
-    },
-}
+NAMES = """
+    ABI SERVICES DESTS MEMBERS PORTS ROW_SERVICE ROW_DEST ROWS MIGRATING SERVICE_USED
+    DEST_USED DEST_AVAILABLE DEST_LOCAL PORT_XDP PORT_GENERIC PORT_CLSACT REF_REPLY REF_SLOT
+    FREE CLAIMED LIVE DYING PHASE CONN_METHOD CONN_LOCAL CONN_OWN STATE_INACTIVE
+"""
+CONSTANTS = {name: f"XLVS_{name}" for name in NAMES.split()}
 COUNTS = ("XLVS_SCHEDULERS", "XLVS_TCP_STATES", "XLVS_OUTCOME_COUNT", "XLVS_PROGRAMS")
 LISTS = {
     **{f"XLVS_{name.upper()}": number for number, name in enumerate(layout.SCHEDULERS)},
@@ -53,7 +52,7 @@ def mirror_fields(mirror: type[ctypes.Structure]) -> list[Field]:
     fields = []
     for name, kind in ((each[0], each[1]) for each in mirror._fields_):
         place = getattr(mirror, name)
-        element = kind
+        element: Any = kind
         while issubclass(element, ctypes.Array):
             element = element._type_
         struct = struct_name(element) if issubclass(element, ctypes.Structure) else ""
@@ -103,7 +102,8 @@ def test_outcomes_have_the_same_names_and_texts_on_both_sides() -> None:
 
 def test_sh_has_as_many_buckets_as_its_hash_has_values() -> None:
     bits = re.search(r"#define SH_TABLE_BITS (\d+)", (REPOSITORY / "bpf/schedule.h").read_text())
-    assert bits and layout.SH_TABLE == 1 << int(bits.group(1))
+    assert bits
+    assert 1 << int(bits.group(1)) == layout.SH_TABLE
 
 
 def test_a_row_begins_where_ctypes_and_the_kernel_put_it() -> None:

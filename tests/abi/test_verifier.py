@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 def verified() -> dict[str, int]:
     """Instructions walked by program, for the objects as `make bpf` left them."""
-    counts = {}
+    counts: dict[str, int] = {}
     plane = tables.open_object()
     for name in ("conns", "conn_index4", "conn_index6"):
         plane.set_max_entries(name, 1024)
