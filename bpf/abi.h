@@ -18,17 +18,17 @@
 
 /* Limits of the rule tables; the connection table is sized at `up`. */
 #define XLVS_SERVICES 8192
-#define XLVS_DESTS 32768
-#define XLVS_MEMBERS (1 << 20)
-#define XLVS_PORTS 256
+#define XLVS_DESTS    32768
+#define XLVS_MEMBERS  (1 << 20)
+#define XLVS_PORTS    256
 
 /*
  * Rows of `counters` and `rates`: services, then destinations. `counters` has all
  * rows once for each possible CPU.
  */
 #define XLVS_ROW_SERVICE 0
-#define XLVS_ROW_DEST (XLVS_ROW_SERVICE + XLVS_SERVICES)
-#define XLVS_ROWS (XLVS_ROW_DEST + XLVS_DESTS)
+#define XLVS_ROW_DEST	 (XLVS_ROW_SERVICE + XLVS_SERVICES)
+#define XLVS_ROWS	 (XLVS_ROW_DEST + XLVS_DESTS)
 
 enum xlvs_family { XLVS_IPV4 = 2, XLVS_IPV6 = 10 };
 
@@ -61,37 +61,37 @@ enum xlvs_tcp_state {
  * What became of a packet. Every packet that enters gets exactly one outcome, save
  * that HANDED_* packets get a second one from the tc companion.
  */
-#define XLVS_OUTCOMES(X)                                                                          \
-	X(FORWARDED, "forwarded by XDP")                                                          \
-	X(FORWARDED_TC, "forwarded by the tc companion")                                          \
-	X(LOCAL, "delivered to the director itself")                                              \
-	X(NOT_OURS, "of no service: left to the kernel")                                          \
-	X(PASS_FRAGMENT, "fragment: left to the kernel")                                          \
-	X(PASS_EXTENSION, "IPv6 extension header: left to the kernel")                            \
-	X(PASS_NO_CONNECTION, "for a service, but of no connection: left to the kernel")          \
-	X(HANDED_NEIGHBOUR, "handed to the tc companion: neighbour not resolved")                 \
-	X(HANDED_DEVICE, "handed to the tc companion: device without XDP transmit")               \
-	X(HANDED_SEGMENTS, "handed to the tc companion: segments not cut yet (GSO)")              \
-	X(HANDED_OWN, "handed to the tc companion: the director's own connection")                \
-	X(DROP_NO_DESTINATION, "no destination available: ICMP unreachable sent")                 \
-	X(DROP_DESTINATION_GONE, "destination of the connection was deleted")                     \
-	X(DROP_TABLE_FULL, "connection table full")                                               \
-	X(DROP_RACE, "connection being replaced by another CPU")                                  \
-	X(DROP_TOO_BIG, "larger than the path's MTU: ICMP sent")                                  \
-	X(DROP_TTL, "TTL or hop limit exceeded: ICMP sent")                                       \
-	X(DROP_ERROR_LIMITED, "ICMP error due, but over the rate limit")                          \
-	X(DROP_NO_ROUTE, "no route to the next hop")                                              \
-	X(DROP_FORWARDING_OFF, "the kernel's forwarding is disabled")                             \
-	X(DROP_NO_METADATA, "driver cannot hand packets to the tc companion")                     \
-	X(DROP_MALFORMED, "malformed packet")                                                     \
-	X(DROP_MIGRATING, "no connection while the table is being migrated")                      \
+#define XLVS_OUTCOMES(X)                                                                 \
+	X(FORWARDED, "forwarded by XDP")                                                 \
+	X(FORWARDED_TC, "forwarded by the tc companion")                                 \
+	X(LOCAL, "delivered to the director itself")                                     \
+	X(NOT_OURS, "of no service: left to the kernel")                                 \
+	X(PASS_FRAGMENT, "fragment: left to the kernel")                                 \
+	X(PASS_EXTENSION, "IPv6 extension header: left to the kernel")                   \
+	X(PASS_NO_CONNECTION, "for a service, but of no connection: left to the kernel") \
+	X(HANDED_NEIGHBOUR, "handed to the tc companion: neighbour not resolved")        \
+	X(HANDED_DEVICE, "handed to the tc companion: device without XDP transmit")      \
+	X(HANDED_SEGMENTS, "handed to the tc companion: segments not cut yet (GSO)")     \
+	X(HANDED_OWN, "handed to the tc companion: the director's own connection")       \
+	X(DROP_NO_DESTINATION, "no destination available: ICMP unreachable sent")        \
+	X(DROP_DESTINATION_GONE, "destination of the connection was deleted")            \
+	X(DROP_TABLE_FULL, "connection table full")                                      \
+	X(DROP_RACE, "connection being replaced by another CPU")                         \
+	X(DROP_TOO_BIG, "larger than the path's MTU: ICMP sent")                         \
+	X(DROP_TTL, "TTL or hop limit exceeded: ICMP sent")                              \
+	X(DROP_ERROR_LIMITED, "ICMP error due, but over the rate limit")                 \
+	X(DROP_NO_ROUTE, "no route to the next hop")                                     \
+	X(DROP_FORWARDING_OFF, "the kernel's forwarding is disabled")                    \
+	X(DROP_NO_METADATA, "driver cannot hand packets to the tc companion")            \
+	X(DROP_MALFORMED, "malformed packet")                                            \
+	X(DROP_MIGRATING, "no connection while the table is being migrated")             \
 	X(DROP_COMPANION, "tc companion could not forward")
 
 enum xlvs_outcome {
 #define X(name, text) XLVS_##name,
 	XLVS_OUTCOMES(X)
 #undef X
-	XLVS_OUTCOME_COUNT,
+		XLVS_OUTCOME_COUNT,
 };
 
 /* Programs of one generation, reached by tail calls. */
@@ -106,32 +106,32 @@ struct xlvs_settings {
 	__u32 hz; /* jiffies a second */
 	__u32 pad;
 	__u32 tcp_timeout[16]; /* by state, jiffies */
-	__u32 udp_timeout; /* jiffies */
-	__u32 icmp_limit; /* ICMP errors a second and CPU */
-	__u32 scan_chunk; /* slots that one tick of the timer looks at */
-	__u32 tick_ns; /* between two ticks */
-	__u32 scan_next; /* where the next tick goes on */
-	__u32 scan_rounds; /* whole rounds made */
-	__u32 rates_due; /* jiffies of the next 2-second step of rates */
-	__u32 rates_next; /* 1 + row where the next tick goes on, 0 between two steps */
-	__u32 hash_seed; /* so that nobody outside can aim at slots */
-	__u32 cpus; /* possible CPUs: blocks of rows in counters */
-	__u32 now; /* written by every tick */
+	__u32 udp_timeout;     /* jiffies */
+	__u32 icmp_limit;      /* ICMP errors a second and CPU */
+	__u32 scan_chunk;      /* slots that one tick of the timer looks at */
+	__u32 tick_ns;	       /* between two ticks */
+	__u32 scan_next;       /* where the next tick goes on */
+	__u32 scan_rounds;     /* whole rounds made */
+	__u32 rates_due;       /* jiffies of the next 2-second step of rates */
+	__u32 rates_next;      /* 1 + row where the next tick goes on, 0 between two steps */
+	__u32 hash_seed;       /* so that nobody outside can aim at slots */
+	__u32 cpus;	       /* possible CPUs: blocks of rows in counters */
+	__u32 now;	       /* written by every tick */
 	/* User space's notes: rows used so far, where to look for free ones next. */
 	__u32 services_high;
 	__u32 dests_high;
 	__u32 members_next;
-	__u32 rules_version; /* raised by every change of the rules */
-	__u32 generation; /* of the programs, raised by every `up` */
+	__u32 rules_version;  /* raised by every change of the rules */
+	__u32 generation;     /* of the programs, raised by every `up` */
 	__u32 tcp_seconds[3]; /* ipvsadm --set: tcp, tcpfin, udp, as entered */
-	__u32 slots; /* table size asked for, kept while the plane is down */
+	__u32 slots;	      /* table size asked for, kept while the plane is down */
 	__u32 reserved[21];
 };
 
 /* Where the packet leaves: a cached answer of bpf_fib_lookup. */
 #define XLVS_HOP_COMPANION_NEIGHBOUR 1u /* neighbour unknown: the companion resolves it */
-#define XLVS_HOP_COMPANION_DEVICE 2u /* device cannot transmit from XDP */
-#define XLVS_HOP_TAGS_SHIFT 4 /* two bits: VLAN tags to push */
+#define XLVS_HOP_COMPANION_DEVICE    2u /* device cannot transmit from XDP */
+#define XLVS_HOP_TAGS_SHIFT	     4	/* two bits: VLAN tags to push */
 
 struct xlvs_hop {
 	__u32 seq; /* odd while being written, 0 when never filled */
@@ -168,8 +168,8 @@ struct xlvs_service {
 	/* The scheduler's own table (sh: 256 rows), the same way. */
 	__u64 table;
 	__u32 wrr_step; /* greatest common divisor of the weights */
-	__s32 wrr_max; /* greatest weight less (wrr_step - 1) */
-	__u32 timeout; /* persistence, seconds */
+	__s32 wrr_max;	/* greatest weight less (wrr_step - 1) */
+	__u32 timeout;	/* persistence, seconds */
 	__u32 netmask;
 	/*
 	 * Where rr and wrr stand: position in members + 1 (0: before the first) |
@@ -185,9 +185,9 @@ struct xlvs_member {
 };
 
 /* dest.flags */
-#define XLVS_DEST_USED 1u
+#define XLVS_DEST_USED	    1u
 #define XLVS_DEST_AVAILABLE 2u /* in a service now; else kept for its connections */
-#define XLVS_DEST_LOCAL 4u /* an address of the director itself */
+#define XLVS_DEST_LOCAL	    4u /* an address of the director itself */
 
 struct xlvs_dest {
 	__u8 address[16];
@@ -264,20 +264,20 @@ struct xlvs_key6 {
 
 /* Index values: the slot, and whether the key is that of the way back. */
 #define XLVS_REF_REPLY 0x80000000u
-#define XLVS_REF_SLOT 0x7fffffffu
+#define XLVS_REF_SLOT  0x7fffffffu
 
 /* Slot phases (low two bits of conn.phase; the rest is the generation). */
-#define XLVS_FREE 0u
-#define XLVS_CLAIMED 1u
-#define XLVS_LIVE 2u
-#define XLVS_DYING 3u
-#define XLVS_PHASE 3u
+#define XLVS_FREE	0u
+#define XLVS_CLAIMED	1u
+#define XLVS_LIVE	2u
+#define XLVS_DYING	3u
+#define XLVS_PHASE	3u
 #define XLVS_GENERATION 4u /* added each time a slot is freed */
 
 /* conn.flags: the forwarding method in the low bits (IP_VS_CONN_F_FWD_MASK). */
 #define XLVS_CONN_METHOD 0x7u
-#define XLVS_CONN_LOCAL 0x10u /* destination on the director */
-#define XLVS_CONN_OWN 0x20u /* client on the director */
+#define XLVS_CONN_LOCAL	 0x10u /* destination on the director */
+#define XLVS_CONN_OWN	 0x20u /* client on the director */
 
 /* conn.state: state | previous << 8 | flags << 16. */
 #define XLVS_STATE_INACTIVE 0x10000u
@@ -312,19 +312,19 @@ struct xlvs_conn {
 	__u32 template_slot;
 	__u32 template_phase;
 	__u32 controlled; /* connections that hang on this template */
-	__u32 synced; /* when last sent to the other directors */
+	__u32 synced;	  /* when last sent to the other directors */
 	__u32 sync_packets;
 	__u32 pad2[5];
 };
 
 /* Network devices: what XDP may transmit to, and VLAN devices' parents. */
-#define XLVS_PORT_XDP 1u /* transmit works */
+#define XLVS_PORT_XDP	  1u /* transmit works */
 #define XLVS_PORT_GENERIC 2u /* XDP runs on skbs: they may be unsegmented */
-#define XLVS_PORT_CLSACT 4u /* its clsact qdisc is ours to remove */
+#define XLVS_PORT_CLSACT  4u /* its clsact qdisc is ours to remove */
 
 struct xlvs_port {
 	__u32 flags;
-	__u32 parent; /* device that carries a VLAN device, else 0 */
+	__u32 parent;  /* device that carries a VLAN device, else 0 */
 	__u16 vlan[2]; /* its tags, outer first, wire order */
 	__u16 tags;
 	__u16 mtu; /* what one packet on the wire cannot exceed */

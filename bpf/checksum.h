@@ -10,7 +10,7 @@
 
 #include "parse.h"
 
-#define CHECKSUM_CHUNK 64
+#define CHECKSUM_CHUNK	64
 #define CHECKSUM_CHUNKS 160 /* 10,240 bytes: more than a jumbo frame */
 
 static __always_inline __u16 csum_fold(__u64 sum)
@@ -104,8 +104,8 @@ static __always_inline bool checksum_partial(const struct packet *p, __u16 check
 {
 	if (p->protocol == IPPROTO_UDP && !check)
 		return false; /* UDP over IPv4 without a checksum */
-	return check == csum_fold(pseudo_sum(p->saddr, p->daddr, p->family, p->protocol,
-					     l4_length(p)));
+	return check ==
+	       csum_fold(pseudo_sum(p->saddr, p->daddr, p->family, p->protocol, l4_length(p)));
 }
 
 /* Whole transport checksum for the packet as it stands; 0 of UDP is sent as 0xffff. */

@@ -16,8 +16,8 @@
 #include "known.h"
 #include "new.h"
 
-#define LOOPBACK 1 /* ifindex of lo in every network namespace */
-#define HEADERS 128 /* enough for link, VLAN, IP with options and TCP's fixed part */
+#define LOOPBACK 1   /* ifindex of lo in every network namespace */
+#define HEADERS	 128 /* enough for link, VLAN, IP with options and TCP's fixed part */
 /* skb->tc_index of what the companion has sent: it passes the egress hook again. */
 #define SENT_MARK 0x786c
 
@@ -233,7 +233,8 @@ static __always_inline int companion_ingress(struct __sk_buff *skb)
 }
 
 /* The director as a client: a connection of its own to one of its services. */
-static __always_inline struct xlvs_conn *own_connection(struct __sk_buff *skb, const struct packet *p,
+static __always_inline struct xlvs_conn *own_connection(struct __sk_buff *skb,
+							const struct packet *p,
 							const struct xlvs_settings *set, __u32 *ref,
 							int *verdict)
 {

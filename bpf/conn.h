@@ -15,7 +15,7 @@
 #include "maps.h"
 #include "parse.h"
 
-#define EEXIST 17 /* asm-generic/errno-base.h */
+#define EEXIST	    17 /* asm-generic/errno-base.h */
 #define SLOT_PROBES 64
 
 static __always_inline bool same_address(const __u8 *a, const __u8 *b, __u8 family)
@@ -133,8 +133,8 @@ static __always_inline bool conn_in_use(const struct xlvs_conn *conn)
 	return phase == XLVS_LIVE || phase == XLVS_CLAIMED;
 }
 
-static __always_inline bool conn_matches(const struct xlvs_conn *conn, const struct xlvs_key6 *tuple,
-					 __u8 family, bool reply)
+static __always_inline bool conn_matches(const struct xlvs_conn *conn,
+					 const struct xlvs_key6 *tuple, __u8 family, bool reply)
 {
 	bool masq = (conn->flags & XLVS_CONN_METHOD) == XLVS_MASQ;
 
@@ -202,7 +202,8 @@ static long claim_probe(__u32 attempt, struct claim *c)
 	phase = READ_ONCE(conn->phase);
 	if ((phase & XLVS_PHASE) != XLVS_FREE)
 		return 0;
-	c->claimed = __sync_val_compare_and_swap(&conn->phase, phase, phase | XLVS_CLAIMED) == phase;
+	c->claimed =
+		__sync_val_compare_and_swap(&conn->phase, phase, phase | XLVS_CLAIMED) == phase;
 	return c->claimed;
 }
 
@@ -247,7 +248,8 @@ static __always_inline bool conn_end(struct xlvs_conn *conn, __u32 slot)
 
 	if ((phase & XLVS_PHASE) != XLVS_LIVE)
 		return false;
-	if (__sync_val_compare_and_swap(&conn->phase, phase, (phase & ~XLVS_PHASE) | XLVS_DYING) != phase)
+	if (__sync_val_compare_and_swap(&conn->phase, phase, (phase & ~XLVS_PHASE) | XLVS_DYING) !=
+	    phase)
 		return false;
 	if (has_reply_key(conn->flags)) {
 		tuple_of_reply(conn, &tuple);
@@ -276,10 +278,10 @@ static __always_inline enum created conn_publish(struct xlvs_conn *conn, __u32 s
 	if (result == -EEXIST) {
 		__u32 *found = index_find(tuple, conn->family);
 		struct xlvs_conn *other = found ? conn_at(*found & XLVS_REF_SLOT) : 0;
-		bool stale = other && ((other->phase & XLVS_PHASE) == XLVS_FREE ||
-				       (conn_in_use(other) &&
-					!conn_matches(other, tuple, conn->family,
-						      *found & XLVS_REF_REPLY)));
+		bool stale = other &&
+			     ((other->phase & XLVS_PHASE) == XLVS_FREE ||
+			      (conn_in_use(other) &&
+			       !conn_matches(other, tuple, conn->family, *found & XLVS_REF_REPLY)));
 
 		if (!stale)
 			return CREATE_AGAIN;
@@ -301,9 +303,9 @@ static __always_inline enum created conn_publish(struct xlvs_conn *conn, __u32 s
 }
 
 /* Make the connection of a packet's flow to a destination (row dest_row of dests). */
-static __always_inline enum created conn_create(const struct packet *p, const struct xlvs_dest *dest,
-						__u32 dest_row, __u32 flags,
-						const struct xlvs_settings *set)
+static __always_inline enum created conn_create(const struct packet *p,
+						const struct xlvs_dest *dest, __u32 dest_row,
+						__u32 flags, const struct xlvs_settings *set)
 {
 	struct xlvs_key6 tuple;
 	struct xlvs_conn *conn;
@@ -326,8 +328,8 @@ static __always_inline enum created conn_create(const struct packet *p, const st
 	conn->flags = flags;
 	__builtin_memset(&conn->back, 0, 64);
 	conn->seen = now();
-	conn->timeout = p->protocol == IPPROTO_UDP ? set->udp_timeout :
-						     set->tcp_timeout[XLVS_TCP_SYN_RECV];
+	conn->timeout =
+		p->protocol == IPPROTO_UDP ? set->udp_timeout : set->tcp_timeout[XLVS_TCP_SYN_RECV];
 	conn->state = XLVS_STATE_INACTIVE; /* as in IPVS, until the first packet says otherwise */
 	conn->in_packets = 0;
 	conn->fwmark = 0;

@@ -12,19 +12,19 @@
 #include "checksum.h"
 #include "outcome.h"
 
-#define QUOTE4 (576 - 28)
-#define QUOTE6 (1280 - 48)
+#define QUOTE4	  (576 - 28)
+#define QUOTE6	  (1280 - 48)
 #define ERROR_TTL 64
 /* Types and codes: RFC 792 and RFC 4443. (linux/icmp.h drags in the C library.) */
-#define ICMP_DEST_UNREACH 3
-#define ICMP_PORT_UNREACH 3
-#define ICMP_FRAG_NEEDED 4
-#define ICMP_TIME_EXCEEDED 11
+#define ICMP_DEST_UNREACH   3
+#define ICMP_PORT_UNREACH   3
+#define ICMP_FRAG_NEEDED    4
+#define ICMP_TIME_EXCEEDED  11
 #define ICMPV6_DEST_UNREACH 1
 #define ICMPV6_PORT_UNREACH 4
-#define ICMPV6_PKT_TOOBIG 2
-#define ICMPV6_TIME_EXCEED 3
-#define ERROR_TOS 0xc0 /* internetwork control, RFC 1812 4.3.2.5 */
+#define ICMPV6_PKT_TOOBIG   2
+#define ICMPV6_TIME_EXCEED  3
+#define ERROR_TOS	    0xc0 /* internetwork control, RFC 1812 4.3.2.5 */
 
 /* Both versions' head: the last word holds the MTU, in IPv4 its lower half. */
 struct icmp_header {
@@ -49,7 +49,8 @@ static __always_inline int refuse(struct xdp_md *ctx, const struct packet *p,
 	return drop_as(outcome);
 }
 
-static __always_inline bool error_allowed(struct xlvs_scratch *notes, const struct xlvs_settings *set)
+static __always_inline bool error_allowed(struct xlvs_scratch *notes,
+					  const struct xlvs_settings *set)
 {
 	__u32 second = now() / set->hz;
 
@@ -79,8 +80,7 @@ static __always_inline bool return_link_header(struct xdp_md *ctx, __u32 l3, __u
 	__u8 old[22] = {};
 	struct ethhdr *eth = data;
 
-	if (l3 > sizeof(old) || data + headers + sizeof(old) > end ||
-	    data + sizeof(old) > end)
+	if (l3 > sizeof(old) || data + headers + sizeof(old) > end || data + sizeof(old) > end)
 		return false;
 	__builtin_memcpy(old, data + headers, sizeof(old));
 	__builtin_memcpy(eth->h_dest, old + 6, 6);
@@ -93,8 +93,8 @@ static __always_inline bool return_link_header(struct xdp_md *ctx, __u32 l3, __u
 	return true;
 }
 
-static __always_inline int answer_ipv4(struct xdp_md *ctx, const struct packet *p, __u8 type, __u8 code,
-				       __u32 mtu)
+static __always_inline int answer_ipv4(struct xdp_md *ctx, const struct packet *p, __u8 type,
+				       __u8 code, __u32 mtu)
 {
 	const __u32 headers = sizeof(struct iphdr) + sizeof(struct icmp_header);
 	__u32 length = headers + (p->length < QUOTE4 ? p->length : QUOTE4);
@@ -136,8 +136,8 @@ static __always_inline int answer_ipv4(struct xdp_md *ctx, const struct packet *
 	return XDP_TX;
 }
 
-static __always_inline int answer_ipv6(struct xdp_md *ctx, const struct packet *p, __u8 type, __u8 code,
-				       __u32 mtu)
+static __always_inline int answer_ipv6(struct xdp_md *ctx, const struct packet *p, __u8 type,
+				       __u8 code, __u32 mtu)
 {
 	const __u32 headers = sizeof(struct ipv6hdr) + sizeof(struct icmp_header);
 	__u32 payload = sizeof(struct icmp_header) + (p->length < QUOTE6 ? p->length : QUOTE6);
@@ -185,14 +185,14 @@ static __always_inline int send_error(struct xdp_md *ctx, const struct packet *p
 
 	switch (outcome) {
 	case XLVS_DROP_NO_DESTINATION:
-		return ipv4 ? answer_ipv4(ctx, p, ICMP_DEST_UNREACH, ICMP_PORT_UNREACH, 0) :
-			      answer_ipv6(ctx, p, ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH, 0);
+		return ipv4 ? answer_ipv4(ctx, p, ICMP_DEST_UNREACH, ICMP_PORT_UNREACH, 0)
+			    : answer_ipv6(ctx, p, ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH, 0);
 	case XLVS_DROP_TOO_BIG:
-		return ipv4 ? answer_ipv4(ctx, p, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, mtu) :
-			      answer_ipv6(ctx, p, ICMPV6_PKT_TOOBIG, 0, mtu);
+		return ipv4 ? answer_ipv4(ctx, p, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, mtu)
+			    : answer_ipv6(ctx, p, ICMPV6_PKT_TOOBIG, 0, mtu);
 	case XLVS_DROP_TTL:
-		return ipv4 ? answer_ipv4(ctx, p, ICMP_TIME_EXCEEDED, 0, 0) :
-			      answer_ipv6(ctx, p, ICMPV6_TIME_EXCEED, 0, 0);
+		return ipv4 ? answer_ipv4(ctx, p, ICMP_TIME_EXCEEDED, 0, 0)
+			    : answer_ipv6(ctx, p, ICMPV6_TIME_EXCEED, 0, 0);
 	default:
 		return XDP_DROP;
 	}

@@ -10,9 +10,9 @@
 #include "conn.h"
 
 #define CLOCK_MONOTONIC 1
-#define RATE_SECONDS 2
-#define RATE_CHUNK 512 /* rows stepped in one tick */
-#define RATE_FIELDS 5
+#define RATE_SECONDS	2
+#define RATE_CHUNK	512 /* rows stepped in one tick */
+#define RATE_FIELDS	5
 
 struct xlvs_ticker {
 	struct bpf_timer timer;
@@ -39,8 +39,8 @@ static long sweep_slot(__u32 step, struct sweep *s)
 
 	if (!conn)
 		return 1;
-	if ((conn->phase & XLVS_PHASE) == XLVS_LIVE && s->time - conn->seen >= conn->timeout + s->slack &&
-	    (__s32)(s->time - conn->seen) >= 0)
+	if ((conn->phase & XLVS_PHASE) == XLVS_LIVE &&
+	    s->time - conn->seen >= conn->timeout + s->slack && (__s32)(s->time - conn->seen) >= 0)
 		conn_end(conn, slot);
 	return 0;
 }

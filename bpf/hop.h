@@ -10,13 +10,13 @@
 #include "maps.h"
 #include "parse.h"
 
-#define AF_INET 2
-#define AF_INET6 10
+#define AF_INET	       2
+#define AF_INET6       10
 #define HOP_FRESH(set) ((set)->hz / 10)
 
 /* Copy a cached hop; false when there is none, it is stale or being written. */
-static __always_inline bool hop_cached(const struct xlvs_hop *cache, struct xlvs_hop *hop, __u32 time,
-				       const struct xlvs_settings *set)
+static __always_inline bool hop_cached(const struct xlvs_hop *cache, struct xlvs_hop *hop,
+				       __u32 time, const struct xlvs_settings *set)
 {
 	__u32 seq = READ_ONCE(cache->seq);
 
@@ -68,8 +68,8 @@ static __always_inline void hop_through_port(struct xlvs_hop *hop)
 
 static __always_inline enum xlvs_outcome hop_refusal(long answer)
 {
-	return answer == BPF_FIB_LKUP_RET_FWD_DISABLED ? XLVS_DROP_FORWARDING_OFF :
-							 XLVS_DROP_NO_ROUTE;
+	return answer == BPF_FIB_LKUP_RET_FWD_DISABLED ? XLVS_DROP_FORWARDING_OFF
+						       : XLVS_DROP_NO_ROUTE;
 }
 
 /* Ask the kernel's routing; length, if not 0, is compared with the route's MTU. */
@@ -97,11 +97,9 @@ static __always_inline long route_lookup(void *ctx, __u32 ingress, __u8 family, 
  * The hop towards target, from the cache or from the kernel. Returns 0
  * (XLVS_FORWARDED) or the outcome of a packet that has no way.
  */
-static __always_inline enum xlvs_outcome hop_resolve(struct xdp_md *ctx, struct xlvs_hop *cache,
-						     __u8 family, const __u8 *source,
-						     const __u8 *target,
-						     const struct xlvs_settings *set,
-						     struct xlvs_hop *hop)
+static __always_inline enum xlvs_outcome
+hop_resolve(struct xdp_md *ctx, struct xlvs_hop *cache, __u8 family, const __u8 *source,
+	    const __u8 *target, const struct xlvs_settings *set, struct xlvs_hop *hop)
 {
 	struct bpf_fib_lookup fib;
 	__u32 time = now();

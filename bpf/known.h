@@ -58,8 +58,7 @@ static __always_inline void touch(struct xlvs_conn *conn, const struct packet *p
 
 /* From the real server back to the client. */
 static __always_inline int forward_reply(struct xdp_md *ctx, const struct packet *p,
-					 struct xlvs_conn *conn,
-					 const struct xlvs_settings *set)
+					 struct xlvs_conn *conn, const struct xlvs_settings *set)
 {
 	struct translation t = {
 		.saddr = conn->vaddr, .sport = conn->vport, .daddr = p->daddr, .dport = p->dport
@@ -85,8 +84,8 @@ static __always_inline int forward_reply(struct xdp_md *ctx, const struct packet
 }
 
 /* To a real server that is the director itself: the stack takes it from here. */
-static __always_inline int deliver(struct xdp_md *ctx, const struct packet *p, struct xlvs_conn *conn,
-				   __u32 method)
+static __always_inline int deliver(struct xdp_md *ctx, const struct packet *p,
+				   struct xlvs_conn *conn, __u32 method)
 {
 	struct translation t = {
 		.saddr = p->saddr, .sport = p->sport, .daddr = conn->daddr, .dport = conn->dport

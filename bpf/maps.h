@@ -13,22 +13,22 @@
 #include "abi.h"
 #include "parse.h"
 
-#define MMAPABLE_ARRAY(map_name, value_type, entries)                                             \
-	struct {                                                                                  \
-		__uint(type, BPF_MAP_TYPE_ARRAY);                                                 \
-		__uint(map_flags, BPF_F_MMAPABLE);                                                \
-		__uint(max_entries, entries);                                                     \
-		__type(key, __u32);                                                               \
-		__type(value, value_type);                                                        \
+#define MMAPABLE_ARRAY(map_name, value_type, entries) \
+	struct {                                      \
+		__uint(type, BPF_MAP_TYPE_ARRAY);     \
+		__uint(map_flags, BPF_F_MMAPABLE);    \
+		__uint(max_entries, entries);         \
+		__type(key, __u32);                   \
+		__type(value, value_type);            \
 	} map_name SEC(".maps")
 
-#define HASH(map_name, key_type, value_type, entries)                                             \
-	struct {                                                                                  \
-		__uint(type, BPF_MAP_TYPE_HASH);                                                  \
-		__uint(map_flags, BPF_F_NO_PREALLOC);                                             \
-		__uint(max_entries, entries);                                                     \
-		__type(key, key_type);                                                            \
-		__type(value, value_type);                                                        \
+#define HASH(map_name, key_type, value_type, entries) \
+	struct {                                      \
+		__uint(type, BPF_MAP_TYPE_HASH);      \
+		__uint(map_flags, BPF_F_NO_PREALLOC); \
+		__uint(max_entries, entries);         \
+		__type(key, key_type);                \
+		__type(value, value_type);            \
 	} map_name SEC(".maps")
 
 /* Rules. */

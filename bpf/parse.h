@@ -21,15 +21,15 @@
 
 #include "abi.h"
 
-#define likely(x) __builtin_expect(!!(x), 1)
-#define unlikely(x) __builtin_expect(!!(x), 0)
-#define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
+#define likely(x)	     __builtin_expect(!!(x), 1)
+#define unlikely(x)	     __builtin_expect(!!(x), 0)
+#define READ_ONCE(x)	     (*(volatile typeof(x) *)&(x))
 #define WRITE_ONCE(x, value) (*(volatile typeof(x) *)&(x) = (value))
-#define barrier() asm volatile("" ::: "memory")
+#define barrier()	     asm volatile("" ::: "memory")
 
-#define IP_FRAGMENT 0x3fff /* more-fragments flag and offset (RFC 791) */
+#define IP_FRAGMENT	 0x3fff /* more-fragments flag and offset (RFC 791) */
 #define IP_DONT_FRAGMENT 0x4000
-#define VLAN_TAG 4
+#define VLAN_TAG	 4
 
 struct vlan_tag {
 	__be16 id;
@@ -51,10 +51,10 @@ struct packet {
 	__u8 family;
 	__u8 tcp; /* flag byte of the TCP header, 0 for others */
 	__u8 ttl;
-	__u16 l3; /* offset of the IP header */
-	__u16 l4; /* offset of the transport header */
+	__u16 l3;     /* offset of the IP header */
+	__u16 l4;     /* offset of the transport header */
 	__u16 length; /* from the IP header on, as that says */
-	__u16 tags; /* VLAN tags in front */
+	__u16 tags;   /* VLAN tags in front */
 };
 
 /* The offsets with bounds that the verifier can see: at most 22 and 82. */
@@ -84,10 +84,10 @@ static __always_inline bool is_vlan(__be16 protocol)
 static __always_inline bool is_extension(__u8 header)
 {
 	switch (header) {
-	case 0: /* hop-by-hop */
-	case 43: /* routing */
-	case 51: /* authentication */
-	case 60: /* destination options */
+	case 0:	  /* hop-by-hop */
+	case 43:  /* routing */
+	case 51:  /* authentication */
+	case 60:  /* destination options */
 	case 135: /* mobility */
 		return true;
 	default:
@@ -122,8 +122,7 @@ static __always_inline enum parsed parse_ports(void *data, void *end, struct pac
 	return PARSED_OTHER;
 }
 
-static __always_inline enum parsed parse_ipv4(void *data, void *end, __u32 size,
-					      struct packet *p)
+static __always_inline enum parsed parse_ipv4(void *data, void *end, __u32 size, struct packet *p)
 {
 	struct iphdr *ip = data + l3_of(p);
 	__u32 header;
@@ -146,8 +145,7 @@ static __always_inline enum parsed parse_ipv4(void *data, void *end, __u32 size,
 	return parse_ports(data, end, p);
 }
 
-static __always_inline enum parsed parse_ipv6(void *data, void *end, __u32 size,
-					      struct packet *p)
+static __always_inline enum parsed parse_ipv6(void *data, void *end, __u32 size, struct packet *p)
 {
 	struct ipv6hdr *ip = data + l3_of(p);
 
@@ -173,8 +171,7 @@ static __always_inline enum parsed parse_ipv6(void *data, void *end, __u32 size,
  * Fill *p, whose addresses must be zero, from the frame of size bytes at data; end may
  * come before its last byte (skbs), but not within the headers.
  */
-static __always_inline enum parsed parse_frame(void *data, void *end, __u32 size,
-					       struct packet *p)
+static __always_inline enum parsed parse_frame(void *data, void *end, __u32 size, struct packet *p)
 {
 	struct ethhdr *eth = data;
 	__u32 offset = sizeof(*eth);

@@ -13,7 +13,7 @@
 
 #include "conn.h"
 
-#define NOBODY 0xffffffffu
+#define NOBODY	     0xffffffffu
 #define MARK_RETRIES 8
 /* Members looked at for one choice: the verifier's budget, not a limit of services. */
 #define SCAN_MEMBERS 65536
@@ -21,10 +21,10 @@
 struct choice {
 	__u32 first; /* row of the first member */
 	__u32 count;
-	__u32 dest; /* the answer: row of dests, or NOBODY */
-	__u32 at; /* its position */
+	__u32 dest;	/* the answer: row of dests, or NOBODY */
+	__u32 at;	/* its position */
 	__u32 position; /* of the walk */
-	__s32 floor; /* least weight that will do */
+	__s32 floor;	/* least weight that will do */
 	__u64 best_load;
 	__s32 best_weight;
 };
@@ -73,7 +73,8 @@ static __always_inline bool choose_from(struct choice *c, __u32 from, __u32 to, 
 	return c->dest != NOBODY;
 }
 
-static __always_inline bool mark_move(struct xlvs_service *service, __u64 old, __u32 place, __s32 weight)
+static __always_inline bool mark_move(struct xlvs_service *service, __u64 old, __u32 place,
+				      __s32 weight)
 {
 	__u64 next = place | (__u64)(__u32)weight << 32;
 
@@ -99,8 +100,8 @@ static __always_inline void schedule_rr(struct xlvs_service *service, struct cho
 /* One traversal of wrr; see wrr_walk. */
 struct wrr {
 	struct choice c;
-	__u32 last; /* where the walk began: position + 1, 0 for the head */
-	__u32 after; /* where this traversal begins */
+	__u32 last;   /* where the walk began: position + 1, 0 for the head */
+	__u32 after;  /* where this traversal begins */
 	__s32 weight; /* what it asks for */
 	__s32 step;
 	__s32 max;
@@ -201,14 +202,15 @@ static __always_inline void schedule_wlc(struct choice *c)
 	bpf_loop(c->count, wlc_step, c, 0);
 }
 
-#define SH_TABLE_BITS 8 /* CONFIG_IP_VS_SH_TAB_BITS of every distribution */
+#define SH_TABLE_BITS	8	    /* CONFIG_IP_VS_SH_TAB_BITS of every distribution */
 #define GOLDEN_RATIO_32 0x61c88647u /* linux/hash.h: hash_32 must give the same bits */
 
 static __always_inline __u32 address_fold(const __u8 *address, __u8 family)
 {
 	const __u32 *words = (const __u32 *)address;
 
-	return bpf_ntohl(family == XLVS_IPV4 ? words[0] : words[0] ^ words[1] ^ words[2] ^ words[3]);
+	return bpf_ntohl(family == XLVS_IPV4 ? words[0]
+					     : words[0] ^ words[1] ^ words[2] ^ words[3]);
 }
 
 /* The source address picks a row of the table that user space filled by weight. */

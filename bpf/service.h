@@ -32,7 +32,8 @@ static __always_inline void account(const struct xlvs_dest *dest, __u32 dest_row
 				    __u32 length)
 {
 	__u32 block = bpf_get_smp_processor_id() * XLVS_ROWS;
-	__u32 rows[2] = { block + XLVS_ROW_SERVICE + dest->service, block + XLVS_ROW_DEST + dest_row };
+	__u32 rows[2] = { block + XLVS_ROW_SERVICE + dest->service,
+			  block + XLVS_ROW_DEST + dest_row };
 
 #pragma unroll
 	for (int i = 0; i < 2; i++) {

@@ -10,8 +10,8 @@
 
 enum tcp_event { EVENT_SYN, EVENT_FIN, EVENT_ACK, EVENT_RST, EVENT_NONE };
 enum tcp_view {
-	VIEW_IN, /* from the client, and the answers are seen too */
-	VIEW_OUT, /* from the real server */
+	VIEW_IN,      /* from the client, and the answers are seen too */
+	VIEW_OUT,     /* from the real server */
 	VIEW_IN_ONLY, /* from the client, answers go another way (DR, TUN) */
 };
 
@@ -91,9 +91,9 @@ static __always_inline void tcp_step(struct xlvs_conn *conn, const struct packet
 	timeout = set->tcp_timeout[next & 0xf];
 	if (next != state) {
 		inactive = !(TCP_ACTIVE_STATES >> next & 1);
-		if (__sync_val_compare_and_swap(&conn->state, word,
-						next | state << 8 |
-							(inactive ? XLVS_STATE_INACTIVE : 0)) != word)
+		if (__sync_val_compare_and_swap(
+			    &conn->state, word,
+			    next | state << 8 | (inactive ? XLVS_STATE_INACTIVE : 0)) != word)
 			return;
 		if (inactive != !!(word & XLVS_STATE_INACTIVE))
 			load_move(conn->dest, inactive);

@@ -9,7 +9,7 @@
 #include "../checksum.h"
 
 #define ECN_MASK 3
-#define ECN_CE 3
+#define ECN_CE	 3
 #define ECN_ECT0 2
 
 static __always_inline __u32 tunnel_header(const struct xlvs_dest *dest)
@@ -23,7 +23,8 @@ struct inner {
 	bool dont_fragment;
 };
 
-static __always_inline bool read_inner(void *data, void *end, const struct packet *p, struct inner *in)
+static __always_inline bool read_inner(void *data, void *end, const struct packet *p,
+				       struct inner *in)
 {
 	if (p->family == XLVS_IPV4) {
 		struct iphdr *ip = data + l3_of(p);

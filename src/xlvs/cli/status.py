@@ -74,7 +74,9 @@ def _print(found: dict[str, Any]) -> None:
     for family, name in (("ipv4", "IPv4"), ("ipv6", "IPv6")):
         print(f"forwarding: {name} {'on' if found['forwarding'][family] else 'OFF: nothing is forwarded'}")
     helper = found["helper"]
-    print(f"helper:     {f'running (pid {helper})' if helper else 'not running; forwarding goes on without it'}")
+    print(
+        f"helper:     {f'running (pid {helper})' if helper else 'not running; forwarding goes on without it'}"
+    )
     print(f"\n{'packets':>14}  {'per CPU':<24} what became of them")
     for each in found["packets"].values():
         if each["count"]:

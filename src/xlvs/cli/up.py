@@ -36,7 +36,10 @@ def main(arguments: Sequence[str]) -> int:
         "--mode", choices=MODES, default="auto", help="XDP mode (auto: native where the driver has it)"
     )
     parser.add_argument(
-        "--connections", type=int, metavar="N", help="size of the connection table, rounded up to a power of two"
+        "--connections",
+        type=int,
+        metavar="N",
+        help="size of the connection table, rounded up to a power of two",
     )
     parser.add_argument(
         "--migrate", action="store_true", help="with --connections: move live connections to the new size"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 from ctypes import c_int32, c_uint8, c_uint16, c_uint32, c_uint64
-from typing import ClassVar
 
 ABI = 1
 
@@ -78,13 +77,12 @@ CONN_METHOD, CONN_LOCAL, CONN_OWN = 0x7, 0x10, 0x20
 STATE_INACTIVE = 0x10000
 
 Address = c_uint8 * 16
-Fields = ClassVar[list[tuple[str, type]]]
 
 
 class Settings(ctypes.Structure):
     """struct xlvs_settings"""
 
-    _fields_: Fields = [  # type: ignore[misc]
+    _fields_ = (
         ("abi", c_uint32),
         ("flags", c_uint32),
         ("hz", c_uint32),
@@ -109,13 +107,13 @@ class Settings(ctypes.Structure):
         ("tcp_seconds", c_uint32 * 3),
         ("slots", c_uint32),
         ("reserved", c_uint32 * 21),
-    ]
+    )
 
 
 class Hop(ctypes.Structure):
     """struct xlvs_hop"""
 
-    _fields_: Fields = [  # type: ignore[misc]
+    _fields_ = (
         ("seq", c_uint32),
         ("ifindex", c_uint32),
         ("dmac", c_uint8 * 6),
@@ -124,24 +122,24 @@ class Hop(ctypes.Structure):
         ("flags", c_uint16),
         ("checked", c_uint32),
         ("vlan", c_uint16 * 2),
-    ]
+    )
 
 
 class ServiceKeyRow(ctypes.Structure):
     """struct xlvs_service_key"""
 
-    _fields_: Fields = [  # type: ignore[misc]
+    _fields_ = (
         ("address", Address),
         ("port", c_uint16),
         ("protocol", c_uint8),
         ("family", c_uint8),
-    ]
+    )
 
 
 class ServiceRow(ctypes.Structure):
     """struct xlvs_service"""
 
-    _fields_: Fields = [  # type: ignore[misc]
+    _fields_ = (
         ("address", Address),
         ("flags", c_uint32),
         ("fwmark", c_uint32),
@@ -158,19 +156,19 @@ class ServiceRow(ctypes.Structure):
         ("netmask", c_uint32),
         ("mark", c_uint64),
         ("pad2", c_uint64 * 7),
-    ]
+    )
 
 
 class MemberRow(ctypes.Structure):
     """struct xlvs_member"""
 
-    _fields_: Fields = [("dest", c_uint32), ("weight", c_int32)]  # type: ignore[misc]
+    _fields_ = (("dest", c_uint32), ("weight", c_int32))
 
 
 class DestRow(ctypes.Structure):
     """struct xlvs_dest"""
 
-    _fields_: Fields = [  # type: ignore[misc]
+    _fields_ = (
         ("address", Address),
         ("source", Address),
         ("port", c_uint16),
@@ -193,41 +191,41 @@ class DestRow(ctypes.Structure):
         ("virtual_fwmark", c_uint32),
         ("deleted", c_uint32),
         ("pad2", c_uint32),
-    ]
+    )
 
 
 class LoadRow(ctypes.Structure):
     """struct xlvs_load"""
 
-    _fields_: Fields = [  # type: ignore[misc]
+    _fields_ = (
         ("active", c_uint32),
         ("inactive", c_uint32),
         ("persistent", c_uint32),
         ("pad", c_uint32 * 13),
-    ]
+    )
 
 
 class CounterRow(ctypes.Structure):
     """struct xlvs_counters"""
 
-    _fields_: Fields = [("values", c_uint64 * 5), ("pad", c_uint64 * 3)]  # type: ignore[misc]
+    _fields_ = (("values", c_uint64 * 5), ("pad", c_uint64 * 3))
 
 
 class RateRow(ctypes.Structure):
     """struct xlvs_rate"""
 
-    _fields_: Fields = [  # type: ignore[misc]
+    _fields_ = (
         ("last", c_uint64 * 5),
         ("average", c_uint64 * 5),
         ("zero", c_uint64 * 5),
         ("pad", c_uint64),
-    ]
+    )
 
 
 class ConnRow(ctypes.Structure):
     """struct xlvs_conn"""
 
-    _fields_: Fields = [  # type: ignore[misc]
+    _fields_ = (
         ("caddr", Address),
         ("vaddr", Address),
         ("daddr", Address),
@@ -257,19 +255,19 @@ class ConnRow(ctypes.Structure):
         ("synced", c_uint32),
         ("sync_packets", c_uint32),
         ("pad2", c_uint32 * 5),
-    ]
+    )
 
 
 class PortRow(ctypes.Structure):
     """struct xlvs_port"""
 
-    _fields_: Fields = [  # type: ignore[misc]
+    _fields_ = (
         ("flags", c_uint32),
         ("parent", c_uint32),
         ("vlan", c_uint16 * 2),
         ("tags", c_uint16),
         ("mtu", c_uint16),
-    ]
+    )
 
 
 def wire_address(address: bytes) -> ctypes.Array[c_uint8]:

@@ -201,7 +201,9 @@ class BpfObject:
     def __enter__(self) -> BpfObject:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -246,7 +248,9 @@ class BpfObject:
         _messages.clear()
         result = _lib().bpf_object__load(ctypes.c_void_p(self._handle))
         if result < 0:
-            raise BpfError(f"the kernel refused {os.path.basename(self._path)}", -result, "".join(_messages)[-4000:])
+            raise BpfError(
+                f"the kernel refused {os.path.basename(self._path)}", -result, "".join(_messages)[-4000:]
+            )
 
     def map_fd(self, name: str) -> int:
         """The file descriptor of a map; it lives as long as this object."""
@@ -364,19 +368,26 @@ def update_link(link_fd: int, program_fd: int) -> None:
 
 def attach_tc(program_fd: int, ifindex: int, ingress: bool, priority: int) -> bool:
     """Attach (or replace) a direct-action tc filter; True if it had to make the clsact qdisc."""
-    hook = _TcHook(sz=ctypes.sizeof(_TcHook), ifindex=ifindex, attach_point=BPF_TC_INGRESS if ingress else BPF_TC_EGRESS)
+    hook = _TcHook(
+        sz=ctypes.sizeof(_TcHook), ifindex=ifindex, attach_point=BPF_TC_INGRESS if ingress else BPF_TC_EGRESS
+    )
     _messages.clear()
     result = _lib().bpf_tc_hook_create(ctypes.byref(hook))
     if result not in (0, -errno.EEXIST):
         _checked(result, f"creating clsact on interface {ifindex}")
     options = _TcOpts(sz=ctypes.sizeof(_TcOpts), prog_fd=program_fd, flags=1, handle=1, priority=priority)
-    _checked(_lib().bpf_tc_attach(ctypes.byref(hook), ctypes.byref(options)), f"attaching tc to interface {ifindex}")
+    _checked(
+        _lib().bpf_tc_attach(ctypes.byref(hook), ctypes.byref(options)),
+        f"attaching tc to interface {ifindex}",
+    )
     return bool(result == 0)
 
 
 def detach_tc(ifindex: int, ingress: bool, priority: int) -> None:
     """Remove our tc filter; nothing happens where there is none. The qdisc stays."""
-    hook = _TcHook(sz=ctypes.sizeof(_TcHook), ifindex=ifindex, attach_point=BPF_TC_INGRESS if ingress else BPF_TC_EGRESS)
+    hook = _TcHook(
+        sz=ctypes.sizeof(_TcHook), ifindex=ifindex, attach_point=BPF_TC_INGRESS if ingress else BPF_TC_EGRESS
+    )
     options = _TcOpts(sz=ctypes.sizeof(_TcOpts), handle=1, priority=priority)
     result = _lib().bpf_tc_detach(ctypes.byref(hook), ctypes.byref(options))
     if result not in (0, -errno.ENOENT, -errno.EINVAL, -errno.ENODEV):

@@ -39,7 +39,12 @@ class NetlinkHost(SocketHost):
             for family, device, hop in {*_next_hops(netlink, addresses)}:
                 try:
                     netlink.neigh(
-                        "replace", family=family, ifindex=device, dst=hop, state=0, NDA_FLAGS_EXT=NTF_EXT_MANAGED
+                        "replace",
+                        family=family,
+                        ifindex=device,
+                        dst=hop,
+                        state=0,
+                        NDA_FLAGS_EXT=NTF_EXT_MANAGED,
                     )
                 except _error_class() as error:
                     # A device without neighbours (a tunnel) or one that went away meanwhile.
