@@ -238,10 +238,15 @@ static __always_inline struct xlvs_conn *own_connection(struct __sk_buff *skb,
 							const struct xlvs_settings *set, __u32 *ref,
 							int *verdict)
 {
+	__u32 *service;
+
 	*verdict = TC_ACT_UNSPEC;
 	if (skb->ingress_ifindex)
 		return 0; /* somebody else's, that the kernel forwards */
-	switch (admit(p, set, true)) {
+	service = service_find(p);
+	if (!service)
+		return 0;
+	switch (admit(p, *service, set, true)) {
 	case ADMITTED:
 	case ADMIT_AGAIN:
 		return conn_find(p, ref);

@@ -57,6 +57,7 @@ struct {
 /* What one program leaves for the next across a tail call, and the ICMP limit's window. */
 struct xlvs_scratch {
 	struct packet packet;
+	__u32 service; /* row of the service it is for */
 	__u32 error_mtu;
 	__u32 error_outcome;
 	__u32 limit_second;

@@ -22,13 +22,13 @@ static __always_inline bool starts_connection(const struct packet *p)
 }
 
 /*
- * Make the connection for a packet of a service. own: the client is the director, so
- * that answers go to its stack instead of a next hop.
+ * Make the connection for a packet of the service in that row. own: the client is the
+ * director, so that answers go to its stack instead of a next hop.
  */
-static __always_inline enum admission admit(const struct packet *p, const struct xlvs_settings *set,
-					    bool own)
+static __always_inline enum admission admit(const struct packet *p, __u32 service_row,
+					    const struct xlvs_settings *set, bool own)
 {
-	struct xlvs_service *service = service_find(p);
+	struct xlvs_service *service = bpf_map_lookup_elem(&services, &service_row);
 	struct xlvs_dest *dest;
 	__u32 row, flags;
 

@@ -6,18 +6,17 @@
 #include "maps.h"
 #include "parse.h"
 
-static __always_inline struct xlvs_service *service_find(const struct packet *p)
+/* The row of the service that a packet is for, or null. */
+static __always_inline __u32 *service_find(const struct packet *p)
 {
 	struct xlvs_service_key key = {
 		.port = p->dport,
 		.protocol = p->protocol,
 		.family = p->family,
 	};
-	__u32 *row;
 
 	__builtin_memcpy(key.address, p->daddr, 16);
-	row = bpf_map_lookup_elem(&service_index, &key);
-	return row ? bpf_map_lookup_elem(&services, row) : 0;
+	return bpf_map_lookup_elem(&service_index, &key);
 }
 
 static __always_inline struct xlvs_counters *counters_of(__u32 row)

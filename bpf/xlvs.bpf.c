@@ -33,6 +33,7 @@ int xlvs_known(struct xdp_md *ctx)
 	struct packet p = {};
 	struct xlvs_conn *conn;
 	enum parsed what;
+	__u32 *service;
 	__u32 ref;
 
 	if (!set)
@@ -46,10 +47,12 @@ int xlvs_known(struct xdp_md *ctx)
 			return handle_known(ctx, &p, conn, ref, set);
 		conn_end(conn, ref & XLVS_REF_SLOT);
 	}
+	service = service_find(&p);
 	notes = scratch_get();
-	if (!notes)
-		return XDP_PASS;
+	if (!service || !notes)
+		return pass_as(XLVS_NOT_OURS);
 	notes->packet = p;
+	notes->service = *service;
 	bpf_tail_call(ctx, &programs, XLVS_PROG_NEW);
 	return drop_as(XLVS_DROP_RACE);
 }
@@ -65,7 +68,7 @@ int xlvs_new(struct xdp_md *ctx)
 	if (!set || !notes)
 		return XDP_PASS;
 	p = notes->packet;
-	switch (admit(&p, set, false)) {
+	switch (admit(&p, notes->service, set, false)) {
 	case ADMIT_NOT_OURS:
 		return pass_as(XLVS_NOT_OURS);
 	case ADMIT_NO_CONNECTION:
