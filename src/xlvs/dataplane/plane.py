@@ -19,8 +19,15 @@ from dataclasses import dataclass
 
 from xlvs.dataplane import layout, libbpf, migrate
 from xlvs.dataplane.host import Host
-from xlvs.dataplane.rules import wait_for_programs, write_timeouts
-from xlvs.dataplane.tables import CONN_MAPS, RULE_MAPS, Tables, explain_refusal, open_object
+from xlvs.dataplane.rows import write_timeouts
+from xlvs.dataplane.tables import (
+    CONN_MAPS,
+    RULE_MAPS,
+    Tables,
+    explain_refusal,
+    open_object,
+    wait_for_programs,
+)
 from xlvs.errors import XlvsError
 
 MODES = ("auto", "native", "generic")
@@ -315,7 +322,11 @@ class Plane:
         return [(number, flag) for number, flag in enumerate(flags) if flag & layout.DEST_AVAILABLE]
 
     def _destinations(self) -> list[bytes]:
-        rows = [self._tables.dest_row(number) for number, flag in self._used_dests() if not flag & layout.DEST_LOCAL]
+        rows = [
+            self._tables.dest_row(number)
+            for number, flag in self._used_dests()
+            if not flag & layout.DEST_LOCAL
+        ]
         return sorted({layout.plain_address(row.address, row.family) for row in rows})
 
     def _allow_own_vip(self) -> None:
@@ -359,7 +370,9 @@ def forwarding() -> dict[str, bool]:
 
 def _find_interfaces(names: Sequence[str]) -> dict[int, str]:
     if not names:
-        raise XlvsError("no interface given: name every interface that clients or real servers are reached by")
+        raise XlvsError(
+            "no interface given: name every interface that clients or real servers are reached by"
+        )
     devices = {}
     for name in names:
         try:
@@ -386,7 +399,9 @@ def _attach(entry: int, ifindex: int, name: str, mode: str) -> tuple[int, str]:
             if error.errno in (errno.EBUSY, errno.EEXIST):
                 raise XlvsError(f"{name} has another XDP program: remove that one first") from error
             if attempt == tries[-1] or error.errno not in _NO_NATIVE:
-                raise XlvsError(f"{name} takes no XDP in {attempt} mode: {os.strerror(error.errno)}") from error
+                raise XlvsError(
+                    f"{name} takes no XDP in {attempt} mode: {os.strerror(error.errno)}"
+                ) from error
     raise AssertionError("unreachable")
 
 

@@ -12,12 +12,14 @@ import errno
 import fcntl
 import mmap
 import os
-from collections.abc import Iterator
+import platform
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, TypeVar
 
-from xlvs.dataplane import layout, libbpf, pins
+from xlvs.dataplane import journal, layout, libbpf, pins
 from xlvs.errors import XlvsError
 
 OBJECT = os.path.join(os.path.dirname(__file__), "objects", "xlvs.bpf.o")
@@ -39,6 +41,9 @@ DEFAULT_SLOTS = 1 << 20
 # Seconds by TCP state, in the order of layout.TCP_STATES (ip_vs_proto_tcp.c), and UDP's.
 TCP_TIMEOUTS = (2, 900, 120, 60, 120, 120, 10, 60, 30, 120, 120)
 UDP_TIMEOUT = 300
+
+_SYS_MEMBARRIER = {"x86_64": 324, "aarch64": 283}
+_MEMBARRIER_CMD_GLOBAL = 1  # linux/membarrier.h: waits for a grace period of RCU
 
 Row = TypeVar("Row", bound=ctypes.Structure)
 
@@ -82,15 +87,71 @@ class Tables:
         return os.path.exists(f"{self.folder}/maps/conns")
 
     @contextmanager
-    def locked(self, exclusive: bool) -> Iterator[None]:
-        """Hold the namespace's lock; it goes with the process, however that ends."""
-        path = f"{pins.run_folder()}/{pins.netns_cookie():016x}.lock"
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def locked(self, exclusive: bool, finish: bool = True) -> Iterator[None]:
+        """Hold the namespace's lock; it goes with the process, however that ends.
+
+        What a killed process left half written is finished first, unless told not to.
+        """
+        lock = self._lock(exclusive)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+            if finish and os.path.exists(self.note):
+                if not exclusive:
+                    os.close(lock)
+                    lock = self._lock(True)
+                self._finish()
             yield
         finally:
             os.close(lock)
+
+    @property
+    def lock_file(self) -> str:
+        """The file whose lock keeps changes apart."""
+        return f"{pins.run_folder()}/{pins.netns_cookie():016x}.lock"
+
+    @property
+    def note(self) -> str:
+        """Where a change is written down before it is carried out (journal.py)."""
+        return f"{pins.run_folder()}/{pins.netns_cookie():016x}.journal"
+
+    def _lock(self, exclusive: bool) -> int:
+        """Lock the file that has the name now: `down` removes it while it holds the lock."""
+        while True:
+            lock = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+            try:
+                if os.path.samestat(os.fstat(lock), os.stat(self.lock_file)):
+                    return lock
+            except FileNotFoundError:
+                pass
+            os.close(lock)
+
+    def _finish(self) -> None:
+        changes = journal.read(self.note)
+        if changes is None:
+            return  # somebody else was first
+        if self.have_rules:
+            self.apply(changes)
+            wait_for_programs()
+        os.unlink(self.note)
+
+    def carry_out(self, changes: list[journal.Change]) -> None:
+        """Write changes so that whoever comes next finishes them should we be killed."""
+        journal.write(self.note, changes)
+        self.apply(changes)
+        os.unlink(self.note)
+
+    def apply(self, changes: Iterable[journal.Change]) -> None:
+        """Write changes one after the other."""
+        for each in changes:
+            self._apply(each)
+
+    def _apply(self, change: journal.Change) -> None:
+        if isinstance(change, journal.Write):
+            self.memory(change.map)[change.offset : change.offset + len(change.content)] = change.content
+        elif change.row is None:
+            libbpf.delete(self.fd("service_index"), change.key)
+        else:
+            libbpf.update(self.fd("service_index"), change.key, change.row.to_bytes(4, "little"))
 
     def create_rules(self) -> None:
         """Make and pin the rule maps, if they are not there. Under the exclusive lock."""
@@ -209,3 +270,11 @@ def explain_refusal(error: libbpf.BpfError) -> XlvsError:
     if error.errno == errno.ENOSYS:
         return XlvsError("this kernel has no BPF: xlvs needs Linux 6.1 or newer with CONFIG_BPF_SYSCALL")
     return error
+
+
+def wait_for_programs() -> None:
+    """Return when every BPF program that was running has ended (a grace period of RCU)."""
+    number = _SYS_MEMBARRIER.get(platform.machine())
+    result = ctypes.CDLL(None).syscall(number, _MEMBARRIER_CMD_GLOBAL, 0, 0) if number else -1
+    if result != 0:
+        time.sleep(0.05)  # no such call here: longer than any program runs

@@ -7,15 +7,15 @@ from contextlib import contextmanager
 
 from xlvs.dataplane import layout, libbpf
 from xlvs.dataplane.host import Host
-from xlvs.dataplane.rules import (
-    XdpTransaction,
+from xlvs.dataplane.rows import (
     member_dests,
     read_destination,
     read_service,
     service_wire_key,
     swap16,
 )
-from xlvs.dataplane.tables import DEFAULT_SLOTS, Tables, explain_refusal
+from xlvs.dataplane.rules import XdpTransaction
+from xlvs.dataplane.tables import DEFAULT_SLOTS, Tables, explain_refusal, wait_for_programs
 from xlvs.model import (
     IPVS_VERSION,
     L4,
@@ -56,7 +56,9 @@ class XdpDataPlane:
                 raise explain_refusal(error) from error
             transaction = XdpTransaction(self._tables, self._host)
             yield transaction
-            transaction.commit()
+            self._tables.carry_out(transaction.changes())
+            if transaction.frees_rows:
+                wait_for_programs()
 
     def services(self) -> list[ServiceEntry]:
         """See the port."""

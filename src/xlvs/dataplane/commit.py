@@ -1,0 +1,316 @@
+"""From staged rules to what is written into the maps, in an order that packets may watch.
+
+Rows that nothing points to yet come first, then the one word that points to them, then
+index entries of new services; deleted ones leave the index before their rows are given
+up. So a packet sees a service as it was or as it will be, after every single step.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import time
+from bisect import bisect_right, insort
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from errno import ENOMEM
+
+from xlvs.dataplane import journal, layout
+from xlvs.dataplane.host import Host
+from xlvs.dataplane.journal import Change, Index, Write
+from xlvs.dataplane.rows import (
+    read_destination,
+    service_wire_key,
+    sh_table,
+    swap16,
+    virtual_key,
+    write_timeouts,
+)
+from xlvs.dataplane.tables import Tables
+from xlvs.errors import IpvsError
+from xlvs.model import Destination, DestinationKey, Forward, Service, Timeouts
+
+_NO_SERVICE = 0xFFFFFFFF
+_MEMBER = ctypes.sizeof(layout.MemberRow)
+
+
+@dataclass(slots=True)
+class StagedDest:
+    """A destination as it will be."""
+
+    destination: Destination
+    row: int | None = None
+    fresh: bool = False  # the row is new or from the trash: to be filled
+    changed: bool = False
+
+
+@dataclass(slots=True)
+class StagedService:
+    """A service as it will be, and what it was."""
+
+    service: Service
+    row: int | None = None
+    dests: list[StagedDest] = field(default_factory=list)
+    old_rows: list[int] = field(default_factory=list)  # list order in the maps
+    removed: list[int] = field(default_factory=list)  # rows of deleted destinations
+    old_scheduler: str | None = None  # None: not in the maps yet
+    deleted: bool = False
+    members_changed: bool = False
+
+    def find(self, key: DestinationKey) -> StagedDest | None:
+        """The destination of this key."""
+        return next((dest for dest in self.dests if dest.destination.key == key), None)
+
+
+class _Regions:
+    """Stretches of the member table, handed out ever onwards (next fit)."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.next: int = tables.settings.members_next
+        self._used: list[tuple[int, int]] = []
+        for number in range(tables.settings.services_high):
+            row = tables.service_row(number)
+            if row.flags & layout.SERVICE_USED:
+                for word in (row.members, row.table):
+                    if word >> 32:
+                        self._used.append((word & 0xFFFFFFFF, (word & 0xFFFFFFFF) + (word >> 32)))
+        self._used.sort()
+
+    def take(self, count: int) -> int:
+        if not count:
+            return 0
+        start, wrapped = self.next, False
+        while True:
+            if start + count > layout.MEMBERS:
+                if wrapped:
+                    raise IpvsError(ENOMEM, "the member table is full")
+                start, wrapped = 0, True
+            after = bisect_right(self._used, (start, layout.MEMBERS))
+            if after and self._used[after - 1][1] > start:
+                start = self._used[after - 1][1]
+            elif after < len(self._used) and self._used[after][0] < start + count:
+                start = self._used[after][1]
+            else:
+                insort(self._used, (start, start + count))
+                self.next = start + count
+                return start
+
+
+class Commit:
+    """The changes of one transaction; made once, under the exclusive lock."""
+
+    def __init__(self, tables: Tables, host: Host) -> None:
+        self._tables = tables
+        self._host = host
+        self._changes: list[Change] = []
+        self._services_high: int = tables.settings.services_high
+        self._dests_high: int = tables.settings.dests_high
+        self._now = int(time.monotonic())
+
+    def changes(
+        self,
+        living: list[StagedService],
+        dead: list[StagedService],
+        zeroed: Iterable[int],
+        timeouts: Timeouts | None,
+    ) -> list[Change]:
+        """All that is to be written for these services, rows of counters and timeouts."""
+        touched = [staged for staged in living if staged.members_changed or staged.old_scheduler is None]
+        if touched:
+            regions = _Regions(self._tables)
+            for staged in touched:
+                table = layout.SH_TABLE if staged.service.scheduler == "sh" and staged.dests else 0
+                self._service(staged, regions.take(len(staged.dests)), regions.take(table))
+            self._settings(members_next=regions.next)
+        for staged in living:
+            if not (staged.members_changed or staged.old_scheduler is None):
+                self._attributes(staged)
+        kept = {dest.row for staged in living for dest in staged.dests}
+        # A key that is deleted and added again has its index entry point somewhere at all times.
+        replaced = {staged.service.key for staged in living}
+        for staged in dead:
+            self._retire(staged, kept, unlink=staged.service.key not in replaced)
+        for number in zeroed:
+            self._zero(number)
+        if timeouts:
+            self._timeouts(timeouts)
+        self._settings(rules_version=(self._tables.settings.rules_version + 1) & 0xFFFFFFFF)
+        return self._changes
+
+    # -- services ------------------------------------------------------------
+
+    def _service(self, staged: StagedService, members_at: int, table_at: int) -> None:
+        assert staged.row is not None
+        new, key = staged.old_scheduler is None, staged.service.key
+        if new:
+            row = layout.ServiceRow(
+                port=swap16(key.port), protocol=key.protocol, family=key.family, fwmark=key.fwmark
+            )
+            row.address = layout.wire_address(key.address)
+            self._row("services", staged.row, row)
+            self._zero(layout.ROW_SERVICE + staged.row)
+        for dest in staged.dests:
+            self._dest(dest, staged)
+        self._settings(dests_high=self._dests_high)
+        self._members(staged, members_at, table_at)
+        self._services_high = max(self._services_high, staged.row + 1)
+        self._settings(services_high=self._services_high)
+        if new:
+            self._changes.append(Index(service_wire_key(key), staged.row))
+        kept = {dest.row for dest in staged.dests}
+        self._hide(number for number in staged.removed if number not in kept)
+
+    def _attributes(self, staged: StagedService) -> None:
+        assert staged.row is not None
+        self._changes += journal.field(
+            "services",
+            layout.ServiceRow,
+            staged.row,
+            timeout=staged.service.timeout,
+            netmask=staged.service.netmask,
+            scheduler=layout.SCHEDULERS.index(staged.service.scheduler),
+            flags=layout.SERVICE_USED | staged.service.flags,
+        )
+
+    def _members(self, staged: StagedService, members_at: int, table_at: int) -> None:
+        assert staged.row is not None
+        entries = [(dest.row or 0, dest.destination.weight) for dest in staged.dests]
+        weights = dict(entries)
+        buckets = sh_table(entries) if staged.service.scheduler == "sh" else []
+        self._member_rows(members_at, entries)
+        self._member_rows(table_at, [(dest, weights[dest]) for dest in buckets])
+        step = math.gcd(*(weight for _, weight in entries if weight > 0)) or 1
+        limit = max((weight for _, weight in entries), default=0) - (step - 1)
+        mark = moved_mark(staged, self._tables.service_row(staged.row).mark, step, limit)
+        table = table_at | len(buckets) << 32
+        where: dict[str, int] = {"table": table} if buckets else {}
+        where |= {
+            "wrr_step": step,
+            "wrr_max": limit,
+            "members": members_at | len(entries) << 32,
+            "mark": mark,
+        }
+        self._changes += journal.field("services", layout.ServiceRow, staged.row, **where)
+        self._attributes(staged)
+        if not buckets:  # only after the scheduler that may have used it
+            self._changes += journal.field("services", layout.ServiceRow, staged.row, table=0)
+
+    def _member_rows(self, first: int, entries: list[tuple[int, int]]) -> None:
+        if entries:
+            rows = (layout.MemberRow * len(entries))(*(layout.MemberRow(*each) for each in entries))
+            self._changes.append(Write("members", first * _MEMBER, bytes(rows)))
+
+    def _retire(self, staged: StagedService, kept: set[int | None], unlink: bool) -> None:
+        if staged.old_scheduler is None or staged.row is None:
+            return  # came and went within this transaction
+        if unlink:
+            self._changes.append(Index(service_wire_key(staged.service.key), None))
+        self._hide((number for number in staged.removed if number not in kept), _NO_SERVICE)
+        self._changes += journal.field("services", layout.ServiceRow, staged.row, members=0, table=0, flags=0)
+
+    # -- destinations --------------------------------------------------------
+
+    def _dest(self, dest: StagedDest, staged: StagedService) -> None:
+        assert dest.row is not None and staged.row is not None
+        if not dest.changed:
+            return
+        what, address = dest.destination, dest.destination.key.address
+        if dest.fresh:
+            self._prepare(dest, staged)
+        source = self._host.source_towards(address) if what.forward == Forward.TUNNEL else None
+        local = layout.DEST_LOCAL if self._host.is_local(address) else 0
+        self._changes += journal.field(
+            "dests",
+            layout.DestRow,
+            dest.row,
+            **({"source": layout.wire_address(source or b"")} if what.forward == Forward.TUNNEL else {}),
+            upper=what.upper,
+            lower=what.lower,
+            tunnel_type=what.tunnel.type,
+            tunnel_flags=what.tunnel.flags,
+            tunnel_port=swap16(what.tunnel.port),
+            weight=what.weight,
+            forward=what.forward,
+            flags=layout.DEST_USED | layout.DEST_AVAILABLE | local,
+        )
+        self._dests_high = max(self._dests_high, dest.row + 1)
+
+    def _prepare(self, dest: StagedDest, staged: StagedService) -> None:
+        """Fill what a destination's row needs once; one from the trash keeps its connections."""
+        assert dest.row is not None
+        old = self._tables.dest_row(dest.row)
+        key, virtual = dest.destination.key, staged.service.key
+        trashed = (
+            old.flags & layout.DEST_USED and virtual_key(old) == virtual and read_destination(old).key == key
+        )
+        if not trashed or old.service != staged.row:
+            self._zero(layout.ROW_DEST + dest.row)
+        if trashed:
+            self._changes += journal.field("dests", layout.DestRow, dest.row, service=staged.row)
+            return
+        row = layout.DestRow(
+            port=swap16(key.port),
+            family=key.family,
+            service=staged.row,
+            virtual_port=swap16(virtual.port),
+            virtual_protocol=virtual.protocol,
+            virtual_family=virtual.family,
+            virtual_fwmark=virtual.fwmark,
+        )
+        row.address = layout.wire_address(key.address)
+        row.virtual_address = layout.wire_address(virtual.address)
+        self._row("dests", dest.row, row)
+
+    def _hide(self, rows: Iterable[int], service: int | None = None) -> None:
+        for number in rows:
+            flags = self._tables.dest_row(number).flags & ~layout.DEST_AVAILABLE
+            last = {} if service is None else {"service": service}
+            self._changes += journal.field(
+                "dests", layout.DestRow, number, deleted=self._now, flags=flags, **last
+            )
+
+    # -- the rest ------------------------------------------------------------
+
+    def _row(self, name: str, number: int, row: ctypes.Structure) -> None:
+        self._changes.append(Write(name, number * ctypes.sizeof(row), bytes(row)))
+
+    def _settings(self, **values: int) -> None:
+        self._changes += journal.field("settings", layout.Settings, 0, **values)
+
+    def _zero(self, number: int) -> None:
+        sums = self._tables.counter_sums(number)
+        row = layout.RateRow()
+        row.zero[:] = row.last[:] = sums
+        self._row("rates", number, row)
+
+    def _timeouts(self, timeouts: Timeouts) -> None:
+        settings = layout.Settings.from_buffer_copy(self._tables.settings)
+        settings.tcp_seconds[:] = (timeouts.tcp, timeouts.tcp_fin, timeouts.udp)
+        write_timeouts(settings)
+        for name in ("tcp_seconds", "tcp_timeout", "udp_timeout"):
+            self._settings(**{name: getattr(settings, name)})
+
+
+def moved_mark(staged: StagedService, mark: int, step: int, limit: int) -> int:
+    """Where rr and wrr go on after a change, as the kernel's schedulers do."""
+    scheduler = staged.service.scheduler
+    same = staged.old_scheduler == scheduler
+    if scheduler == "wrr":
+        # From the head again, with the weight rounded to the new step (ip_vs_wrr_dest_changed).
+        weight = mark >> 32 if same else 0
+        if not weight or weight > limit:
+            weight = limit
+        elif step > 1:
+            weight = weight // step * step + 1
+        return weight << 32
+    if scheduler != "rr" or not same:
+        return 0
+    # The last one chosen stays the last one; if it is gone, the one before it is.
+    position = min(mark & 0xFFFFFFFF, len(staged.old_rows))
+    new_rows = [dest.row for dest in staged.dests]
+    while position:
+        row = staged.old_rows[position - 1]
+        if row in new_rows:
+            return new_rows.index(row) + 1
+        position -= 1
+    return 0
