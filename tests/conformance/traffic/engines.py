@@ -6,16 +6,16 @@ destinations in the director's own order, then connections in sorted order.
 
 from __future__ import annotations
 
-import io
+import os
 import re
 import subprocess
 import sys
+import tempfile
+import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import redirect_stderr, redirect_stdout
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Protocol
-from unittest import mock
 
 from tests.conformance.traffic.packets import Address
 from tests.conformance.traffic.world import INSIDE, OUTSIDE
@@ -111,42 +111,31 @@ def _endpoint(text: str) -> tuple[Address, int]:
 
 
 class Xlvs:
-    """xlvs, called inside this process: a Python starts slowly in the guest."""
+    """xlvs, called in children of this process: a Python of its own starts slowly in the guest."""
 
     def start(self) -> None:
+        from xlvs.cli.engine import open_data_plane
+
         self._call(["up", OUTSIDE, INSIDE, "--connections", "4096"])
+        self._plane = open_data_plane()
 
     def stop(self) -> None:
         self._call(["down"])
 
-    def _call(self, arguments: Sequence[str]) -> str:
-        from xlvs.cli.main import main
-
-        output = io.StringIO()
-        argv = ["xlvs", *arguments]
-        with (
-            mock.patch.object(sys, "argv", argv),
-            redirect_stdout(output),
-            redirect_stderr(output),
-        ):
-            try:
-                status = main()
-            except SystemExit as end:
-                status = end.code if isinstance(end.code, int) else 1
-        if status and arguments[0] != "ipvsadm":
-            raise RuntimeError(f"{' '.join(argv)}: {output.getvalue()}")
-        return output.getvalue()
-
     def ipvsadm(self, arguments: Sequence[str]) -> str:
-        return self._call(["ipvsadm", *arguments])
+        return _in_child(["xlvs", "ipvsadm", *arguments])[0]
+
+    def _call(self, arguments: Sequence[str]) -> None:
+        output, status = _in_child(["xlvs", *arguments])
+        if status:
+            raise RuntimeError(f"xlvs {' '.join(arguments)}: {output}")
 
     def destinations(self, vip: Address) -> list[str]:
-        from xlvs.cli.engine import open_data_plane
         from xlvs.model import Forward
 
         names = {Forward.MASQ: "Masq", Forward.ROUTE: "Route", Forward.TUNNEL: "Tunnel"}
         lines = []
-        for service in open_data_plane().services():
+        for service in self._plane.services():
             if service.service.key.address == vip.packed:
                 for entry in service.destinations:
                     server = entry.destination
@@ -158,10 +147,8 @@ class Xlvs:
         return lines
 
     def connections(self, vip: Address) -> list[str]:
-        from xlvs.cli.engine import open_data_plane
-
         lines = []
-        for entry in open_data_plane().connections():
+        for entry in self._plane.connections():
             if entry.virtual == vip.packed:
                 ends = [
                     endpoint(ip_address(entry.client), entry.client_port),
@@ -171,6 +158,32 @@ class Xlvs:
                 words = [PROTOCOLS[entry.protocol], *ends, entry.state, timeout_of(entry.expires)]
                 lines.append(" ".join(words))
         return sorted(lines)
+
+
+def _in_child(argv: list[str]) -> tuple[str, int]:
+    """Run the command line of xlvs in a fork of this process; its output and exit status."""
+    from xlvs.cli.main import main
+
+    with tempfile.TemporaryFile() as output:
+        child = os.fork()
+        if child == 0:
+            status = 70
+            try:
+                os.dup2(output.fileno(), 1)
+                os.dup2(output.fileno(), 2)
+                sys.stdout, sys.stderr, sys.argv = os.fdopen(1, "w"), os.fdopen(2, "w"), argv
+                status = main()
+            except SystemExit as end:
+                status = end.code if isinstance(end.code, int) else 1
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(status)
+        _, status = os.waitpid(child, 0)
+        output.seek(0)
+        return output.read().decode(), os.waitstatus_to_exitcode(status)
 
 
 ENGINES: dict[str, type[Ipvs] | type[Xlvs]] = {"ipvs": Ipvs, "xlvs": Xlvs}

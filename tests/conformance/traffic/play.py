@@ -15,11 +15,8 @@ from pathlib import Path
 
 from tests.conformance.traffic.engines import ENGINES, Director, listing
 from tests.conformance.traffic.scenarios import scenarios
-from tests.conformance.traffic.stage import Stage
+from tests.conformance.traffic.stage import ESTIMATOR, Stage
 from tests.conformance.traffic.world import World
-
-# The kernel adds up its counters in steps of this many seconds.
-ESTIMATOR = 2.0
 
 Record = dict[str, list[str]]
 
@@ -31,7 +28,7 @@ def play(director: Director, names: Iterable[str]) -> Record:
     director.start()
     try:
         record = {name: _lines(Stage(scenario, world, director)) for name, scenario in stages.items()}
-        time.sleep(ESTIMATOR + 0.5)
+        time.sleep(ESTIMATOR)
         for name, lines in record.items():
             lines += listing(director, stages[name].vip, "-Ln", "--stats", "--exact")
         return record

@@ -340,6 +340,7 @@ def changed(stage: Stage) -> None:
         knock(stage, 40000 + 100 * number, 5)
     flow = stage.flow(45000)
     flow.open()
+    stage.rest()
     stage.rules("-D -t {vip}:80")
     flow.tcp("PA", REQUEST)
     flow.answer("PA", b"reply")

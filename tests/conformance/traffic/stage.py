@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,10 @@ from tests.conformance.traffic.packets import (
 )
 from tests.conformance.traffic.world import INSIDE, NAMES, OUTSIDE, Frame, World, server_address
 
+# A connection that a new one takes the place of is gone after the kernel's next timer tick.
+REPLACED = 0.05
+# The kernel adds up its counters in steps of two seconds.
+ESTIMATOR = 2.5
 CLIENTS = {4: "198.18.{}.{}", 6: "fd18::{:x}:{:x}"}
 MSS_OPTION = bytes.fromhex("020405b4")
 SYN_OPTIONS = MSS_OPTION + bytes.fromhex("0402080a0000000a00000000" + "01030307")
@@ -87,18 +92,19 @@ class Stage:
             self.lines += [f"  {text}" for text in said.splitlines()]
         self._look()
 
-    def outside(self, packet: bytes) -> list[Frame]:
-        """A packet from the clients' side."""
-        return self._exchange(OUTSIDE, "router", packet)
+    def outside(self, packet: bytes, wait: float = 0) -> list[Frame]:
+        """A packet from the clients' side; what came of it is looked at after ``wait`` seconds."""
+        return self._exchange(OUTSIDE, "router", packet, wait)
 
     def inside(self, server: str, packet: bytes) -> list[Frame]:
         """A packet from a real server."""
         return self._exchange(INSIDE, server, packet)
 
-    def _exchange(self, side: str, sender: str, packet: bytes) -> list[Frame]:
+    def _exchange(self, side: str, sender: str, packet: bytes, wait: float = 0) -> list[Frame]:
         self.lines.append(f"> {sender} | {describe(packet)}")
         frames = self._world.exchange(side, sender, packet)
         self.lines += [f"< {frame.side} | {describe_frame(frame.content, NAMES)}" for frame in frames]
+        time.sleep(wait)
         self._look()
         return frames
 
@@ -110,6 +116,10 @@ class Stage:
         if state != self._state:
             self.lines += [f"= {line}" for line in state] or ["= nothing"]
         self._state = state
+
+    def rest(self) -> None:
+        """Let the kernel add up its counters: what it zeroes are the sums of its last step."""
+        time.sleep(ESTIMATOR)
 
     def client(self, number: int = 1) -> Address:
         return ip_address(CLIENTS[self.family].format(number >> 8, number & 0xFF))
@@ -143,7 +153,9 @@ class Flow:
         segment = replace(segment, **fields)  # type: ignore[arg-type]  # names of Segment's fields
         if acknowledge:
             self.sequence += len(data) + sum(flag in flags for flag in "SF")
-        self._notice(self.stage.outside(tcp_packet(self.source, self.target, segment, self._network())))
+        wait = REPLACED if "S" in flags and self.packets else 0
+        packet = tcp_packet(self.source, self.target, segment, self._network())
+        self._notice(self.stage.outside(packet, wait))
 
     def udp(self, data: bytes, *, sum_it: bool = True) -> None:
         """The client sends a datagram."""

@@ -139,14 +139,15 @@ class World:
         deadline = time.monotonic() + patience
         arrived = False
         while not arrived:
-            # The barrier's own side last: frames of the other one are older than the barrier.
-            for where in (side, other):
-                for content in self._receive(where):
-                    if not _is_barrier(content):
-                        frames.append(Frame(where, content))
+            for content in self._receive(other):
+                if _is_barrier(content):
                     arrived = arrived or content.endswith(mark)
+                else:
+                    frames.append(Frame(other, content))
             if not arrived and time.monotonic() > deadline:
                 raise TimeoutError(f"nothing passes the director from {side} to {other}")
+        # What went back where it came from left the director before the barrier did.
+        frames += [Frame(side, content) for content in self._receive(side) if not _is_barrier(content)]
         return frames
 
     def _receive(self, side: str) -> list[bytes]:
