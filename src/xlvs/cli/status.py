@@ -34,6 +34,7 @@ def collect(plane: Plane) -> dict[str, Any]:
     """Everything `status` shows, as plain data."""
     tables = plane.tables
     found: dict[str, Any] = {"up": plane.is_up, "forwarding": forwarding(), "helper": supervise.running()}
+    found["helper_trouble"] = supervise.trouble()
     if tables.have_rules:
         services = tables.column("services", layout.ServiceRow, "flags", tables.settings.services_high)
         dests = tables.column("dests", layout.DestRow, "flags", tables.settings.dests_high)
@@ -45,10 +46,9 @@ def collect(plane: Plane) -> dict[str, Any]:
         {"name": each.name, "ifindex": each.ifindex, "mode": each.mode} for each in plane.attached()
     ]
     found["generation"] = tables.settings.generation
-    phases = tables.column("conns", layout.ConnRow, "phase", tables.settings.slots)
     found["connections"] = {
         "size": tables.settings.slots,
-        "used": sum(1 for phase in phases if phase & layout.PHASE),
+        "used": tables.slots_used(),
     }
     counts = tables.outcome_counts()
     found["packets"] = {
@@ -74,9 +74,9 @@ def _print(found: dict[str, Any]) -> None:
     for family, name in (("ipv4", "IPv4"), ("ipv6", "IPv6")):
         print(f"forwarding: {name} {'on' if found['forwarding'][family] else 'OFF: nothing is forwarded'}")
     helper = found["helper"]
-    print(
-        f"helper:     {f'running (pid {helper})' if helper else 'not running; forwarding goes on without it'}"
-    )
+    print(f"helper:     {f'running (pid {helper})' if helper else 'not running: `xlvs up` starts it'}")
+    if found["helper_trouble"]:
+        print(f"trouble:    {found['helper_trouble']}")
     print(f"\n{'packets':>14}  {'per CPU':<24} what became of them")
     for each in found["packets"].values():
         if each["count"]:

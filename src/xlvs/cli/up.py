@@ -46,9 +46,13 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--no-helper", action="store_true", help="do not start `xlvs slowpath`")
     chosen = parser.parse_args(arguments)
-    attached = open_plane().up(chosen.interfaces, chosen.mode, chosen.connections, chosen.migrate)
+    plane = open_plane()
+    attached = plane.up(chosen.interfaces, chosen.mode, chosen.connections, chosen.migrate)
     for each in attached:
         print(f"{each.name}: XDP in {each.mode} mode")
+    print(f"connection table: size={plane.tables.settings.slots}")
+    for warning in plane.warnings:
+        print(f"xlvs: {warning}", file=sys.stderr)
     if not chosen.no_helper:
         supervise.start()
     for family, switch in (("ipv4", "net.ipv4.ip_forward"), ("ipv6", "net.ipv6.conf.all.forwarding")):

@@ -12,14 +12,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from xlvs.dataplane import pins
 from xlvs.errors import XlvsError
 
 
-def _path() -> str:
-    return f"{pins.run_folder()}/{pins.netns_cookie():016x}.slowpath"
+def _path(what: str = "slowpath") -> str:
+    return f"{pins.run_folder()}/{pins.netns_cookie():016x}.{what}"
 
 
 def running() -> int | None:
@@ -51,8 +51,7 @@ def claim() -> Iterator[None]:
     try:
         yield
     finally:
-        if os.path.exists(_path()):
-            os.unlink(_path())
+        _forget()
         os.close(file)
 
 
@@ -61,7 +60,7 @@ def start() -> None:
     if running():
         return
     subprocess.Popen(
-        [sys.executable, "-m", "xlvs.cli.main", "slowpath"],
+        [sys.executable, "-P", "-m", "xlvs.cli.main", "slowpath"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -74,14 +73,40 @@ def start() -> None:
 
 
 def stop() -> None:
-    """Stop the helper and wait for it."""
+    """Stop the helper, wait for it, and remove what it left."""
     pid = running()
-    if not pid:
-        return
+    if pid:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + 5
+        while running() == pid and time.monotonic() < deadline:
+            time.sleep(0.02)
+    if not running():
+        _forget()
+
+
+def note_trouble(text: str) -> None:
+    """Keep the helper's last trouble, for status."""
+    with suppress(OSError), open(_path("trouble"), "w") as file:
+        file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {' '.join(text.split())}")
+
+
+def forget_trouble() -> None:
+    """What went wrong goes well now."""
+    with suppress(FileNotFoundError):
+        os.unlink(_path("trouble"))
+
+
+def trouble() -> str | None:
+    """The helper's trouble, if it has any: when, what."""
     try:
-        os.kill(pid, signal.SIGTERM)
-    except ProcessLookupError:
-        return
-    deadline = time.monotonic() + 5
-    while running() == pid and time.monotonic() < deadline:
-        time.sleep(0.02)
+        with open(_path("trouble")) as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
+
+
+def _forget() -> None:
+    forget_trouble()
+    with suppress(FileNotFoundError):
+        os.unlink(_path())

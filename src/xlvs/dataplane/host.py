@@ -35,10 +35,10 @@ class Host(Protocol):
         """The VLAN devices on top of these interfaces (ifindexes), of one or two tags."""
 
     def keep_resolved(self, addresses: Iterable[bytes]) -> None:
-        """Have the kernel keep the link addresses towards these destinations known."""
+        """Have the kernel keep the link addresses towards these destinations known, and no others."""
 
-    def release(self, addresses: Iterable[bytes]) -> None:
-        """Undo :meth:`keep_resolved`."""
+    def release(self) -> None:
+        """Undo :meth:`keep_resolved`, whoever called it."""
 
 
 class BareHost:
@@ -67,5 +67,5 @@ class BareHost:
     def keep_resolved(self, addresses: Iterable[bytes]) -> None:
         """Nothing to resolve."""
 
-    def release(self, addresses: Iterable[bytes]) -> None:
+    def release(self) -> None:
         """Nothing was resolved."""

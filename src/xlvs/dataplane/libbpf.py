@@ -366,6 +366,11 @@ def update_link(link_fd: int, program_fd: int) -> None:
     _checked(_lib().bpf_link_update(link_fd, program_fd, None), "replacing an attached program")
 
 
+def detach_link(link_fd: int) -> None:
+    """Take a link off its device; what is pinned of it leads nowhere afterwards."""
+    _checked(_lib().bpf_link_detach(link_fd), "detaching a link")
+
+
 def attach_tc(program_fd: int, ifindex: int, ingress: bool, priority: int) -> bool:
     """Attach (or replace) a direct-action tc filter; True if it had to make the clsact qdisc."""
     hook = _TcHook(

@@ -1,24 +1,34 @@
 """Moving live connections into tables of another size, under traffic.
 
-Both tables exist for a moment. Everything is copied, the programs are swapped, and
-what changed meanwhile is copied again. Until then `settings.flags` has MIGRATING:
-the timer ends nothing, and a TCP packet of no known connection is dropped (its sender
-repeats it) instead of being answered by the director's own stack.
+Both tables exist for a moment. Everything is copied, what changed meanwhile is copied
+again, the programs are swapped, and the little that came in between is brought over.
+Until then `settings.flags` has MIGRATING: the timer ends nothing, and a TCP packet of no
+known connection is dropped (its sender repeats it) instead of being answered by the
+director's own stack.
 """
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from xlvs.dataplane import layout, libbpf
 from xlvs.dataplane.tables import Tables
 from xlvs.errors import XlvsError
+from xlvs.model import AF_INET, AF_INET6, Forward
+
+if TYPE_CHECKING:
+    from numpy import uint32
+    from numpy.typing import NDArray
 
 MOVED_MAPS = ("conns", "conn_index4", "conn_index6")
 
 _SIZE = ctypes.sizeof(layout.ConnRow)
-_MASQ = 0
+_HOT = layout.ConnRow.seen.offset  # from here on packets write, save for phase
+_IDENTITY = layout.ConnRow.back.offset  # up to here nothing changes in a connection's life
+_FULL = 0.75  # a table fuller than this finds no free slot soon enough
+_SPARE = 4096  # places kept for connections that come between the copy and the swap
 
 
 class Migration:
@@ -27,76 +37,86 @@ class Migration:
     def __init__(self, tables: Tables, plane: libbpf.BpfObject, slots: int) -> None:
         self._tables = tables
         self._slots = slots
+        self._source = tables.memory("conns")
         self._target = libbpf.map_memory(plane.map_fd("conns"))
-        self._index = {2: plane.map_fd("conn_index4"), 10: plane.map_fd("conn_index6")}
+        self._index = {AF_INET: plane.map_fd("conn_index4"), AF_INET6: plane.map_fd("conn_index6")}
         self._placed: dict[int, int] = {}  # old slot -> new slot
+        self._copied: dict[int, bytes] = {}  # old slot -> what was copied
+        self._spare: list[int] = []
         self._next = 0
 
     def begin(self) -> None:
         """Copy what lives now; XlvsError (and nothing changed) if it does not fit."""
-        live = self._live_slots()
-        if len(live) > self._slots * 3 // 4:
+        live = self._live()
+        if len(live) > self._slots * _FULL:
             raise XlvsError(f"{len(live)} live connections do not fit a table of {self._slots}")
         self._tables.settings.flags |= layout.MIGRATING
         for slot in live:
             self._copy(slot)
+        # Taken while nobody else claims places here: user space has no compare-and-swap.
+        for _ in range(min(_SPARE, (self._slots - len(live)) // 8)):
+            place = self._free_place()
+            self._new(place).phase = layout.CLAIMED
+            self._spare.append(place)
+
+    def catch_up(self) -> None:
+        """Just before the swap: bring over what came, moved on or ended since."""
+        live = self._live()
+        for slot in live:
+            row = self._old(slot)
+            if slot not in self._placed or row[:_IDENTITY] != self._copied[slot][:_IDENTITY]:
+                self._copy(slot)
+            elif row[_HOT:] != self._copied[slot][_HOT:]:
+                self._renew(slot, row)
+        for slot in self._placed.keys() - set(live):
+            self._remove(self._placed.pop(slot))
 
     def finish(self) -> None:
-        """After the swap: bring over what came or moved on since, drop what ended."""
-        live = set(self._live_slots())
-        for slot in live:
-            if slot not in self._placed or not self._same_connection(slot):
-                self._copy(slot)
-            else:
-                self._update(slot)
-        for slot in [*self._placed]:
-            if slot not in live:
-                self._remove(self._placed.pop(slot))
-        self._tables.settings.flags &= ~layout.MIGRATING
+        """After the swap, when no program uses the old tables any more."""
+        self.catch_up()
+        for place in self._spare:
+            self._new(place).phase = layout.FREE
 
-    def _live_slots(self) -> list[int]:
-        _, _, slots = libbpf.map_info(self._tables.fd("conns"))
-        phases = self._tables.column("conns", layout.ConnRow, "phase", slots)
-        return [slot for slot, phase in enumerate(phases) if phase & layout.PHASE == layout.LIVE]
+    def _live(self) -> list[int]:
+        phases = _words(self._source, "phase")
+        found: list[int] = (phases & layout.PHASE == layout.LIVE).nonzero()[0].tolist()
+        return found
 
-    def _old(self, slot: int) -> layout.ConnRow:
-        return layout.ConnRow.from_buffer_copy(self._tables.row("conns", layout.ConnRow, slot))
+    def _old(self, slot: int) -> bytes:
+        return self._source[slot * _SIZE : (slot + 1) * _SIZE]
 
-    def _new(self, slot: int) -> layout.ConnRow:
-        return layout.ConnRow.from_buffer(self._target, slot * _SIZE)
+    def _new(self, place: int) -> layout.ConnRow:
+        return layout.ConnRow.from_buffer(self._target, place * _SIZE)
 
     def _copy(self, slot: int) -> None:
         if slot in self._placed:
-            self._remove(self._placed[slot])
-        row = self._old(slot)
-        place = self._free_place(slot)
-        self._placed[slot] = place
-        target = self._new(place)
+            self._remove(self._placed.pop(slot))
+        place = self._spare.pop() if self._spare else self._free_place(slot)
+        content = self._old(slot)
+        row = layout.ConnRow.from_buffer_copy(content)
         row.phase = layout.LIVE
-        ctypes.memmove(ctypes.addressof(target), ctypes.addressof(row), _SIZE)
+        self._placed[slot], self._copied[slot] = place, content
+        ctypes.memmove(ctypes.addressof(self._new(place)), ctypes.addressof(row), _SIZE)
         for key, reference in _keys(row, place):
             libbpf.update(self._index[row.family], key, reference.to_bytes(4, "little"))
 
-    def _update(self, slot: int) -> None:
-        """Time, state and counts: the packets' part, from phase on."""
-        at = layout.ConnRow.seen.offset
-        row, target = self._old(slot), self._new(self._placed[slot])
-        if ((row.seen - target.seen) & 0xFFFFFFFF) < 0x80000000:
-            ctypes.memmove(ctypes.addressof(target) + at, ctypes.addressof(row) + at, _SIZE - at)
+    def _renew(self, slot: int, row: bytes) -> None:
+        """What packets changed, unless packets have changed the copy too: that is the newer one."""
+        at = self._placed[slot] * _SIZE + _HOT
+        if self._target[at : at + _SIZE - _HOT] == self._copied[slot][_HOT:]:
+            self._target[at : at + _SIZE - _HOT] = row[_HOT:]
+            self._copied[slot] = row
 
     def _remove(self, place: int) -> None:
         row = self._new(place)
+        if row.phase & layout.PHASE != layout.LIVE:
+            return  # a packet has ended it already
         for key, reference in _keys(row, place):
             if libbpf.lookup(self._index[row.family], key, 4) == reference.to_bytes(4, "little"):
                 libbpf.delete(self._index[row.family], key)
         row.phase = layout.FREE
 
-    def _same_connection(self, slot: int) -> bool:
-        """Whether the slot still holds the flow that was copied: its identity part is the same."""
-        size = layout.ConnRow.back.offset
-        return bytes(self._old(slot))[:size] == bytes(self._new(self._placed[slot]))[:size]
-
-    def _free_place(self, slot: int) -> int:
+    def _free_place(self, slot: int = 0) -> int:
         """The same place if it is free, else the next one that is."""
         place = slot % self._slots
         if self._new(place).phase & layout.PHASE != layout.FREE:
@@ -107,14 +127,30 @@ class Migration:
         return place
 
 
+def abandon(tables: Tables) -> None:
+    """Back to the old tables for good: what they hold has not been looked at for a while."""
+    memory, now = tables.memory("conns"), tables.settings.now
+    live = _words(memory, "phase") & layout.PHASE == layout.LIVE
+    _words(memory, "seen")[live] = now
+    tables.settings.flags &= ~layout.MIGRATING
+
+
+def _words(memory: object, name: str) -> NDArray[uint32]:
+    """One 32-bit field of every slot, live."""
+    import numpy
+
+    at = getattr(layout.ConnRow, name).offset // 4
+    return numpy.frombuffer(memory, dtype=numpy.uint32)[at :: _SIZE // 4]  # type: ignore[call-overload, no-any-return]
+
+
 def _keys(row: layout.ConnRow, slot: int) -> Iterator[tuple[bytes, int]]:
     """The index entries of a connection (conn.h: tuple_of_request, tuple_of_reply)."""
-    width = 4 if row.family == 2 else 16
+    width = 4 if row.family == AF_INET else 16
     caddr, vaddr, daddr = (bytes(each)[:width] for each in (row.caddr, row.vaddr, row.daddr))
     cport, vport, dport = (each.to_bytes(2, "little") for each in (row.cport, row.vport, row.dport))
     tail = bytes((row.protocol, 0, 0, 0))
     yield caddr + vaddr + cport + vport + tail, slot
-    masq = row.flags & layout.CONN_METHOD == _MASQ
+    masq = row.flags & layout.CONN_METHOD == Forward.MASQ
     if masq or row.flags & layout.CONN_LOCAL:
         source, port = (daddr, dport) if masq else (vaddr, vport)
         yield source + caddr + port + cport + tail, slot | layout.REF_REPLY

@@ -44,7 +44,12 @@ def netns_cookie() -> int:
 def run_folder() -> str:
     """The folder for locks and state files, in the outermost mount namespace (mode 0700)."""
     folder = _outer_root() + RUN_FOLDER
-    os.makedirs(folder, mode=0o700, exist_ok=True)
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise XlvsError(f"cannot make {RUN_FOLDER} ({error.strerror}): xlvs must be run as root") from error
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise XlvsError(f"{RUN_FOLDER} is closed to this user: xlvs must be run as root")
     return folder
 
 
@@ -100,6 +105,20 @@ def _outer_root() -> str:
     return f"/proc/{pid}/root"
 
 
+def leave_mount_namespace() -> None:
+    """Go where the bpffs is mounted, for good: the way through an ancestor ends with it."""
+    if _outer_root():
+        _enter_mounts(_outermost_pid())
+        for cached in (_outer_root, _outermost_pid, run_folder, bpffs_folder):
+            cached.cache_clear()
+
+
+def _enter_mounts(pid: int) -> None:
+    with open(f"/proc/{pid}/ns/mnt") as namespace:
+        if _libc.setns(namespace.fileno(), CLONE_NEWNS) != 0:
+            raise OSError(ctypes.get_errno(), "setns")
+
+
 def _mount_bpffs() -> None:
     """Mount in the outer mount namespace, from a child: setns changes a whole process."""
     pid = os.fork()
@@ -107,9 +126,7 @@ def _mount_bpffs() -> None:
         code = 0
         try:
             if _outer_root():
-                with open(f"/proc/{_outermost_pid()}/ns/mnt") as namespace:
-                    if _libc.setns(namespace.fileno(), CLONE_NEWNS) != 0:
-                        raise OSError(ctypes.get_errno(), "setns")
+                _enter_mounts(_outermost_pid())
             flags = ctypes.c_ulong(MS_NOSUID | MS_NODEV | MS_NOEXEC)
             if _libc.mount(b"xlvs", BPFFS.encode(), b"bpf", flags, b"mode=0700") != 0:
                 raise OSError(ctypes.get_errno(), "mount")
@@ -120,7 +137,8 @@ def _mount_bpffs() -> None:
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if code == errno.EPERM:
         raise XlvsError(
-            "xlvs may not mount its BPF file system: run it as root, and in a container with the capability SYS_ADMIN"
+            "xlvs may not mount its BPF file system: run it as root, "
+            "and in a container with the capability SYS_ADMIN"
         )
     if code:
         raise XlvsError(f"mounting a BPF file system at {BPFFS} failed: {os.strerror(code)}")

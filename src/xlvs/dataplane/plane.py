@@ -1,23 +1,26 @@
-"""Bringing the data plane up and down: programs, generations, interfaces.
+"""Bringing the data plane up and down: generations of programs and tables.
 
-`up` loads a new generation of programs over the pinned maps, makes its program array
-whole, and only then swaps the entry of each interface between two packets. Nothing
-needs a process afterwards: links, maps and program arrays are pinned.
+`up` loads a generation over the pinned maps and pins all of it, then attaches it, then
+makes it count by one word (settings.generation), then lets the old one go. Whoever is
+killed on the way leaves pins that say how far it came: the next command that takes the
+lock here undoes the generation, or settles it if it counts already.
+
+Nothing needs a process afterwards: links, maps and program arrays are pinned.
 """
 
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import secrets
 import shutil
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 
-from xlvs.dataplane import layout, libbpf, migrate
+from xlvs.dataplane import layout, libbpf, migrate, pins
+from xlvs.dataplane.attach import LOOPBACK, Attached, Interfaces, pinned
 from xlvs.dataplane.host import Host
 from xlvs.dataplane.rows import write_timeouts
 from xlvs.dataplane.tables import (
@@ -29,27 +32,14 @@ from xlvs.dataplane.tables import (
     wait_for_programs,
 )
 from xlvs.errors import XlvsError
+from xlvs.model import Forward
 
 MODES = ("auto", "native", "generic")
-LOOPBACK = 1  # ifindex of lo in every network namespace
-TC_PRIORITY = 0x786C
 MIN_SLOTS, MAX_SLOTS = 1 << 10, 1 << 27
 ICMP_ERRORS_A_SECOND = 1000  # net.ipv4.icmp_msgs_per_sec's default, but for each CPU
 TICKS_A_SECOND = 128
 
-_FLAG = {"native": libbpf.XDP_FLAGS_DRV_MODE, "generic": libbpf.XDP_FLAGS_SKB_MODE}
 _ACCEPT_LOCAL = "/proc/sys/net/ipv4/conf/lo/accept_local"
-# What a driver without (this kind of) native XDP answers.
-_NO_NATIVE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ERANGE, errno.E2BIG)
-
-
-@dataclass(frozen=True, slots=True)
-class Attached:
-    """An interface that carries the data plane."""
-
-    ifindex: int
-    name: str
-    mode: str  # native or generic; "gone" when the device went away
 
 
 class Plane:
@@ -58,6 +48,8 @@ class Plane:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._tables = Tables()
+        self._interfaces = Interfaces(self._tables, host)
+        self.warnings: list[str] = []  # what `up` could not do, and what suffers
 
     # -- up ------------------------------------------------------------------
 
@@ -71,52 +63,63 @@ class Plane:
         connections. On failure the running generation stays as it was.
         """
         devices = _find_interfaces(interfaces)
+        wanted = _round_up(slots) if slots is not None else None
         with self._tables.locked(exclusive=True):
             try:
                 self._tables.create_rules()
-                return self._load(devices, mode, slots, resize)
+                self._recover()
+                self._load(devices, mode, wanted, resize)
             except libbpf.BpfError as error:
                 raise explain_refusal(error) from error
+            self._refresh_hosts()
+            return self._interfaces.attached()
 
-    def _load(self, devices: dict[int, str], mode: str, slots: int | None, resize: bool) -> list[Attached]:
+    def _load(self, devices: dict[int, str], mode: str, slots: int | None, resize: bool) -> None:
         settings = self._tables.settings
         running = self._tables.have_conns
-        wanted = _round_up(slots) if slots else settings.slots
+        wanted = slots or settings.slots
         moving = running and wanted != settings.slots
         if moving and not resize:
             raise XlvsError(
                 f"the connection table has {settings.slots} entries and is in use: "
                 f"add --migrate to move its connections to one of {wanted}"
             )
+        generation = settings.generation + 1
         with open_object() as plane:
-            for name in RULE_MAPS:
-                plane.reuse_map(name, self._tables.fd(name))
-            if running:
-                for name in CONN_MAPS:
-                    if not moving or name not in migrate.MOVED_MAPS:
-                        plane.reuse_map(name, self._tables.fd(name))
-            if not running or moving:
-                plane.set_max_entries("conns", wanted)
-                plane.set_max_entries("conn_index4", 2 * wanted)
-                plane.set_max_entries("conn_index6", 2 * wanted)
-            plane.set_constants(".rodata.sizes", (wanted - 1).to_bytes(4, "little"))
+            self._choose_maps(plane, running, moving, wanted)
             plane.load()
             self._initialise(plane, wanted)
+            home = self._pin(plane, generation)
             move = migrate.Migration(self._tables, plane, wanted) if moving else None
-            if move:
-                move.begin()
             try:
-                attached = self._switch(plane, devices, mode, running)
-            finally:
+                if move:
+                    move.begin()
+                self._interfaces.attach(home, devices, mode)
+                self._arm(home)
+                if not running:
+                    self._allow_own_vip()
+                if move:
+                    move.catch_up()
+                self._interfaces.swap(home, devices)
                 if move:
                     wait_for_programs()
-            if move:
-                move.finish()
-            settings.slots = wanted
-            settings.scan_chunk = max(1, wanted // TICKS_A_SECOND)
-            self._pin_generation(plane, moving or not running)
-        self._refresh_hosts()
-        return attached
+                    move.finish()
+            except BaseException:
+                self._undo(home)
+                raise
+        settings.generation = generation
+        self._settle(home)
+
+    def _choose_maps(self, plane: libbpf.BpfObject, running: bool, moving: bool, slots: int) -> None:
+        """The pinned maps where there are some, new ones of the right size else."""
+        kept = [name for name in CONN_MAPS if not moving or name not in migrate.MOVED_MAPS]
+        for name in [*RULE_MAPS, *(kept if running else ())]:
+            plane.reuse_map(name, self._tables.fd(name))
+        if not running or moving:
+            plane.set_max_entries("conns", slots)
+            plane.set_max_entries("conn_index4", 2 * slots)
+            plane.set_max_entries("conn_index6", 2 * slots)
+        plane.set_constants(".rodata.sizes", (slots - 1).to_bytes(4, "little"))
 
     def _initialise(self, plane: libbpf.BpfObject, slots: int) -> None:
         settings = self._tables.settings
@@ -132,144 +135,92 @@ class Plane:
             program = plane.program_fd(name).to_bytes(4, "little")
             libbpf.update(plane.map_fd("programs"), number.to_bytes(4, "little"), program)
 
-    def _switch(
-        self, plane: libbpf.BpfObject, devices: dict[int, str], mode: str, running: bool
-    ) -> list[Attached]:
-        """Attach to new interfaces first: only that can fail. Then swap, then let others go."""
-        entry = plane.program_fd("xlvs_known")
-        links = self._links()
-        fresh: dict[int, int] = {}
-        modes: dict[int, str] = {}
-        try:
-            for ifindex, name in devices.items():
-                if ifindex not in links or not self._keeps_mode(ifindex, mode):
-                    old = links.pop(ifindex, None)
-                    if old is not None:
-                        self._drop_link(ifindex, old)
-                    fresh[ifindex], modes[ifindex] = _attach(entry, ifindex, name, mode)
-                else:
-                    modes[ifindex] = "generic" if self._is_generic(ifindex) else "native"
-        except libbpf.BpfError:
-            for link in fresh.values():
-                os.close(link)
-            raise
-        self._write_ports(modes)
-        if libbpf.test_run(plane.program_fd("xlvs_arm"), bytes(64))[0]:
-            raise XlvsError("the data plane's timer could not be started")
-        for ifindex, link in fresh.items():
-            path = self._link_path(ifindex)
-            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-            libbpf.pin(link, path)
-            os.close(link)
-        for ifindex, link in links.items():
-            if ifindex in devices:
-                libbpf.update_link(link, entry)
-            else:
-                self._drop_link(ifindex, link)
-                self._detach_tc(ifindex)
-        for ifindex in devices:
-            self._attach_tc(plane.program_fd("xlvs_ingress"), ifindex, True)
-            self._attach_tc(plane.program_fd("xlvs_egress"), ifindex, False)
-        self._attach_tc(plane.program_fd("xlvs_egress"), LOOPBACK, False)
-        self._forget_ports(modes)
-        if not running:
-            self._allow_own_vip()
-        return [Attached(ifindex, name, modes[ifindex]) for ifindex, name in devices.items()]
-
-    def _pin_generation(self, plane: libbpf.BpfObject, new_tables: bool) -> None:
-        settings, folder = self._tables.settings, self._tables.folder
-        if new_tables:
-            for name in CONN_MAPS:
-                path = f"{folder}/maps/{name}"
-                if name in migrate.MOVED_MAPS or not os.path.exists(path):
-                    if os.path.exists(path):
-                        os.unlink(path)
-                    libbpf.pin(plane.map_fd(name), path)
-        settings.generation += 1
-        home = f"{folder}/programs-{settings.generation}"
+    def _pin(self, plane: libbpf.BpfObject, generation: int) -> str:
+        """Pin a whole generation; returns its folder. The program array keeps the tail calls alive."""
+        home = self._tables.generation_folder(generation)
         os.makedirs(home, mode=0o700)
-        # The pinned array keeps the tail calls alive when this process ends.
-        libbpf.pin(plane.map_fd("programs"), f"{home}/programs")
+        for name in (*CONN_MAPS, "programs"):
+            libbpf.pin(plane.map_fd(name), f"{home}/{name}")
         for name in plane.programs():
             libbpf.pin(plane.program_fd(name), f"{home}/{name}")
-        for entry in os.listdir(folder):
-            if entry.startswith("programs-") and f"{folder}/{entry}" != home:
-                shutil.rmtree(f"{folder}/{entry}")
+        return home
 
-    def _write_ports(self, modes: dict[int, str]) -> None:
-        ports = self._tables.fd("ports")
-        for ifindex, mode in modes.items():
-            generic = layout.PORT_GENERIC if mode == "generic" else 0
-            kept = self._port(ifindex).flags & layout.PORT_CLSACT
-            row = layout.PortRow(flags=layout.PORT_XDP | generic | kept, mtu=self._host.mtu(ifindex))
-            libbpf.update(ports, ifindex.to_bytes(4, "little"), bytes(row))
-        for vlan in self._host.vlan_devices(modes):
-            row = layout.PortRow(flags=layout.PORT_XDP, parent=vlan.parent, tags=len(vlan.tags))
-            for number, (tag, _) in enumerate(vlan.tags):
-                row.vlan[number] = socket.htons(tag)
-            libbpf.update(ports, vlan.ifindex.to_bytes(4, "little"), bytes(row))
+    def _arm(self, home: str) -> None:
+        """Start the timer, or hand it to this generation's tick."""
+        with pinned(f"{home}/xlvs_arm") as program:
+            if libbpf.test_run(program, bytes(64))[0]:
+                raise XlvsError("the data plane's timer could not be started")
 
-    def _forget_ports(self, modes: dict[int, str]) -> None:
-        """Rows of interfaces that carry us no longer, and of VLAN devices on those."""
-        ports = self._tables.fd("ports")
-        for key in list(libbpf.keys(ports, 4)):
-            ifindex = int.from_bytes(key, "little")
-            if ifindex not in (*modes, LOOPBACK) and self._port(ifindex).parent not in modes:
-                libbpf.delete(ports, key)
+    # -- what was left half done -----------------------------------------------
 
-    def _port(self, ifindex: int) -> layout.PortRow:
-        size = ctypes.sizeof(layout.PortRow)
-        row = libbpf.lookup(self._tables.fd("ports"), ifindex.to_bytes(4, "little"), size)
-        return layout.PortRow.from_buffer_copy(row) if row else layout.PortRow()
+    def _recover(self) -> None:
+        """Undo or settle what a killed `up` left."""
+        here = self._tables.generation_folder() if self._tables.have_conns else None
+        for home in self._generations():
+            if home != here and int(home.rpartition("-")[2]) > self._tables.settings.generation:
+                self._undo(home)
+        if here and (len(self._generations()) > 1 or any(map(_is_link, os.listdir(here)))):
+            self._settle(here)
 
-    def _is_generic(self, ifindex: int) -> bool:
-        return bool(self._port(ifindex).flags & layout.PORT_GENERIC)
+    def _generations(self) -> list[str]:
+        folder = self._tables.folder
+        return [f"{folder}/{name}" for name in os.listdir(folder) if name.startswith("generation-")]
 
-    def _attach_tc(self, program: int, ifindex: int, ingress: bool) -> None:
-        if libbpf.attach_tc(program, ifindex, ingress, TC_PRIORITY):
-            row = self._port(ifindex)
-            row.flags |= layout.PORT_CLSACT
-            libbpf.update(self._tables.fd("ports"), ifindex.to_bytes(4, "little"), bytes(row))
+    def _undo(self, home: str) -> None:
+        """Back to the generation that counts, as if the one in ``home`` had never been."""
+        before = self._tables.generation_folder() if self._tables.have_conns else None
+        if before:
+            self._arm(before)
+        self._interfaces.undo(home, before)
+        if self._tables.settings.flags & layout.MIGRATING:
+            migrate.abandon(self._tables)
+        if before is None:
+            self._restore_sysctl()
+        shutil.rmtree(home)
 
-    def _detach_tc(self, ifindex: int) -> None:
-        libbpf.detach_tc(ifindex, True, TC_PRIORITY)
-        libbpf.detach_tc(ifindex, False, TC_PRIORITY)
-        if self._port(ifindex).flags & layout.PORT_CLSACT:
-            libbpf.destroy_clsact(ifindex)
-
-    def _keeps_mode(self, ifindex: int, mode: str) -> bool:
-        return mode == "auto" or (mode == "generic") == self._is_generic(ifindex)
+    def _settle(self, home: str) -> None:
+        """The generation in ``home`` counts: nothing else is needed any more."""
+        settings = self._tables.settings
+        settings.slots = libbpf.map_info(self._tables.fd("conns"))[2]
+        settings.scan_chunk = max(1, settings.slots // TICKS_A_SECOND)
+        settings.flags &= ~layout.MIGRATING
+        self._interfaces.settle(home)
+        for each in self._generations():
+            if each != home:
+                shutil.rmtree(each)
 
     # -- down and status -----------------------------------------------------
 
     def down(self, keep_rules: bool = False) -> bool:
         """Detach and forget everything (but the rules, if asked); False where nothing was up."""
-        with self._tables.locked(exclusive=True):
-            folder = self._tables.folder
-            if not os.path.isdir(folder):
-                return False
-            running = self._tables.have_conns
-            for ifindex, link in self._links().items():
-                self._drop_link(ifindex, link)
-                self._detach_tc(ifindex)
-            if running:
-                self._detach_tc(LOOPBACK)
-                self._host.release(self._destinations())
-                _write_sysctl(_ACCEPT_LOCAL, "0")
-            for entry in os.listdir(folder):
-                if entry != "maps":
-                    shutil.rmtree(f"{folder}/{entry}")
+        with self._tables.locked(exclusive=True, finish=keep_rules):
+            running = False
+            if self._tables.have_rules:
+                self._recover()
+                running = self._tables.have_conns
+                self._take_down()
             if keep_rules:
                 self._forget_connections()
             else:
-                shutil.rmtree(folder)
+                shutil.rmtree(self._tables.folder, ignore_errors=True)
+            for path in (self._tables.note, self._tables.lock_file):
+                if os.path.exists(path):
+                    os.unlink(path)
         return running
 
+    def _take_down(self) -> None:
+        self._interfaces.detach_all()
+        self._host.release()
+        self._restore_sysctl()
+        # Whoever still has these tables open sees that they are not up any more.
+        self._tables.settings.generation = 0
+        for name in os.listdir(self._tables.folder):
+            if name != "maps":
+                shutil.rmtree(f"{self._tables.folder}/{name}")
+
     def _forget_connections(self) -> None:
-        for name in CONN_MAPS:
-            path = f"{self._tables.folder}/maps/{name}"
-            if os.path.exists(path):
-                os.unlink(path)
+        if not self._tables.have_rules:
+            return
         wait_for_programs()
         for number in range(self._tables.settings.dests_high):
             load = self._tables.load_row(number)
@@ -282,26 +233,21 @@ class Plane:
 
     def attached(self) -> list[Attached]:
         """The interfaces that carry the data plane now."""
-        result = []
-        for ifindex, link in self._links().items():
-            target, _ = libbpf.link_target(link)
-            os.close(link)
-            if target:
-                mode = "generic" if self._is_generic(ifindex) else "native"
-                result.append(Attached(ifindex, socket.if_indextoname(ifindex), mode))
-            else:
-                result.append(Attached(ifindex, f"#{ifindex}", "gone"))
-        return result
+        return self._interfaces.attached()
 
     @property
     def tables(self) -> Tables:
         """The maps behind the programs, for status."""
         return self._tables
 
+    # -- the machine's network -------------------------------------------------
+
     def refresh(self) -> None:
-        """Ask the machine's network again: neighbours, sources of tunnels, own addresses."""
+        """Ask the machine's network again (neighbours, sources of tunnels, own addresses);
+        and put right what a killed `up` left."""
         with self._tables.locked(exclusive=True):
             if self._tables.have_conns:
+                self._recover()
                 self._refresh_hosts()
 
     def _refresh_hosts(self) -> None:
@@ -311,7 +257,7 @@ class Plane:
             local = layout.DEST_LOCAL if self._host.is_local(address) else 0
             if flags & layout.DEST_LOCAL != local:
                 row.flags = (row.flags & ~layout.DEST_LOCAL) | local
-            source = self._host.source_towards(address) if row.forward == 2 else None  # TUN
+            source = self._host.source_towards(address) if row.forward == Forward.TUNNEL else None
             if source and bytes(row.source) != source.ljust(16, b"\0"):
                 row.source = layout.wire_address(source)
         self._host.keep_resolved(self._destinations())
@@ -329,30 +275,39 @@ class Plane:
         ]
         return sorted({layout.plain_address(row.address, row.family) for row in rows})
 
+    @property
+    def _sysctl_note(self) -> str:
+        return f"{pins.run_folder()}/{pins.netns_cookie():016x}.accept_local"
+
     def _allow_own_vip(self) -> None:
-        """Let lo take packets from the VIP to the VIP: answers to the director itself."""
-        _write_sysctl(_ACCEPT_LOCAL, "1")
+        """Let lo take packets from the VIP to the VIP (answers to the director itself)."""
+        try:
+            with open(_ACCEPT_LOCAL, "r+") as sysctl:
+                before = sysctl.read().strip()
+                if not os.path.exists(self._sysctl_note):
+                    with open(self._sysctl_note, "w") as note:
+                        note.write(before)
+                sysctl.seek(0)
+                sysctl.write("1")
+        except OSError as error:
+            self.warnings.append(
+                f"cannot write {_ACCEPT_LOCAL} ({error.strerror}): "
+                "the director itself will reach its VIPs only if it is 1"
+            )
 
-    # -- links ---------------------------------------------------------------
+    def _restore_sysctl(self) -> None:
+        try:
+            with open(self._sysctl_note) as note:
+                before = note.read()
+        except FileNotFoundError:
+            return
+        with suppress(OSError), open(_ACCEPT_LOCAL, "w") as sysctl:
+            sysctl.write(before)
+        os.unlink(self._sysctl_note)
 
-    def _link_path(self, ifindex: int) -> str:
-        return f"{self._tables.folder}/links/{ifindex}"
 
-    def _links(self) -> dict[int, int]:
-        """The pinned links by ifindex; those whose device went away are dropped."""
-        folder = f"{self._tables.folder}/links"
-        links = {}
-        for name in os.listdir(folder) if os.path.isdir(folder) else []:
-            link = libbpf.get_pinned(f"{folder}/{name}")
-            if libbpf.link_target(link)[0] == int(name):
-                links[int(name)] = link
-            else:
-                self._drop_link(int(name), link)
-        return links
-
-    def _drop_link(self, ifindex: int, link: int) -> None:
-        os.unlink(self._link_path(ifindex))
-        os.close(link)
+def _is_link(name: str) -> bool:
+    return name.startswith("link-")
 
 
 def forwarding() -> dict[str, bool]:
@@ -390,21 +345,6 @@ def _round_up(slots: int) -> int:
     return 1 << (slots - 1).bit_length()
 
 
-def _attach(entry: int, ifindex: int, name: str, mode: str) -> tuple[int, str]:
-    tries = ("native", "generic") if mode == "auto" else (mode,)
-    for attempt in tries:
-        try:
-            return libbpf.attach_xdp(entry, ifindex, _FLAG[attempt]), attempt
-        except libbpf.BpfError as error:
-            if error.errno in (errno.EBUSY, errno.EEXIST):
-                raise XlvsError(f"{name} has another XDP program: remove that one first") from error
-            if attempt == tries[-1] or error.errno not in _NO_NATIVE:
-                raise XlvsError(
-                    f"{name} takes no XDP in {attempt} mode: {os.strerror(error.errno)}"
-                ) from error
-    raise AssertionError("unreachable")
-
-
 def _measure_hz(clock: int) -> int:
     """Jiffies a second: the kernel's choices are few, so 60 ms tell them apart."""
     jiffies, begun = libbpf.test_run(clock, bytes(64))[0], time.monotonic()
@@ -412,11 +352,3 @@ def _measure_hz(clock: int) -> int:
     passed = (libbpf.test_run(clock, bytes(64))[0] - jiffies) & 0xFFFFFFFF
     seen = passed / (time.monotonic() - begun)
     return min((100, 250, 300, 1000), key=lambda hz: abs(hz - seen) / hz)
-
-
-def _write_sysctl(path: str, value: str) -> None:
-    try:
-        with open(path, "w") as file:
-            file.write(value)
-    except OSError:
-        return  # a container may keep /proc/sys read-only: only the director's own VIP suffers

@@ -13,6 +13,7 @@ import fcntl
 import mmap
 import os
 import platform
+import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -38,6 +39,7 @@ RULE_MAPS = (
 CONN_MAPS = ("conns", "conn_index4", "conn_index6", "outcomes", "scratch", "ticker")
 
 DEFAULT_SLOTS = 1 << 20
+KERNEL_FLOOR = (6, 1)
 # Seconds by TCP state, in the order of layout.TCP_STATES (ip_vs_proto_tcp.c), and UDP's.
 TCP_TIMEOUTS = (2, 900, 120, 60, 120, 120, 10, 60, 30, 120, 120)
 UDP_TIMEOUT = 300
@@ -84,7 +86,11 @@ class Tables:
     @property
     def have_conns(self) -> bool:
         """Whether the connection maps exist, which is to say: whether `up` has run."""
-        return os.path.exists(f"{self.folder}/maps/conns")
+        return self.have_rules and os.path.exists(f"{self.generation_folder()}/conns")
+
+    def generation_folder(self, number: int | None = None) -> str:
+        """Where a generation (default: the one that counts) pins its programs and connection maps."""
+        return f"{self.folder}/generation-{self.settings.generation if number is None else number}"
 
     @contextmanager
     def locked(self, exclusive: bool, finish: bool = True) -> Iterator[None]:
@@ -182,16 +188,21 @@ class Tables:
     # -- access ------------------------------------------------------------
 
     def fd(self, name: str) -> int:
-        """The file descriptor of a pinned map, opened once."""
-        if name not in self._fds:
-            self._fds[name] = libbpf.get_pinned(f"{self.folder}/maps/{name}")
-        return self._fds[name]
+        """The file descriptor of a pinned map, opened once (connection maps: once a generation)."""
+        path = self._path(name)
+        if path not in self._fds:
+            self._fds[path] = libbpf.get_pinned(path)
+        return self._fds[path]
+
+    def _path(self, name: str) -> str:
+        return f"{self.generation_folder() if name in CONN_MAPS else f'{self.folder}/maps'}/{name}"
 
     def memory(self, name: str) -> mmap.mmap:
         """An mmapable map's values."""
-        if name not in self._memory:
-            self._memory[name] = libbpf.map_memory(self.fd(name))
-        return self._memory[name]
+        path = self._path(name)
+        if path not in self._memory:
+            self._memory[path] = libbpf.map_memory(self.fd(name))
+        return self._memory[path]
 
     def row(self, name: str, kind: type[Row], number: int) -> Row:
         """One row of an mmapable map, live."""
@@ -203,6 +214,14 @@ class Tables:
         at: int = getattr(kind, field).offset // 4
         words = memoryview(self.memory(name)).cast("I")
         return words[at : rows * size // 4 : size // 4].tolist()
+
+    def slots_used(self) -> int:
+        """Slots of the connection table that are not free."""
+        import numpy
+
+        size, at = ctypes.sizeof(layout.ConnRow), layout.ConnRow.phase.offset
+        phases = numpy.frombuffer(self.memory("conns"), dtype=numpy.uint32)[at // 4 :: size // 4]
+        return int(numpy.count_nonzero(phases & layout.PHASE))
 
     @cached_property
     def settings(self) -> layout.Settings:
@@ -262,6 +281,7 @@ class Tables:
 
 def explain_refusal(error: libbpf.BpfError) -> XlvsError:
     """One clear sentence for what a kernel says when it will not have us."""
+    release = platform.release()
     if error.errno == errno.EPERM:
         return XlvsError(
             "the kernel refuses BPF: run xlvs as root; in a container it needs the capabilities "
@@ -269,7 +289,16 @@ def explain_refusal(error: libbpf.BpfError) -> XlvsError:
         )
     if error.errno == errno.ENOSYS:
         return XlvsError("this kernel has no BPF: xlvs needs Linux 6.1 or newer with CONFIG_BPF_SYSCALL")
+    if kernel_version(release) < KERNEL_FLOOR:
+        return XlvsError(f"this kernel ({release}) is too old for xlvs: Linux 6.1 or newer is needed")
+    if error.errno == errno.ENOMEM:
+        return XlvsError("not enough memory for the tables: choose fewer connections with --connections")
     return error
+
+
+def kernel_version(release: str) -> tuple[int, ...]:
+    """The first two numbers of a kernel release such as 6.1.0-28-amd64."""
+    return tuple(int(number) for number in re.findall(r"\d+", release)[:2])
 
 
 def wait_for_programs() -> None:

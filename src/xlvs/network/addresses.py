@@ -1,4 +1,4 @@
-"""Questions about addresses that plain sockets answer, without netlink's start-up cost."""
+"""Questions about addresses that plain sockets answer, without pyroute2's start-up cost."""
 
 from __future__ import annotations
 
@@ -10,31 +10,47 @@ import struct
 _SIOCGIFMTU = 0x8921  # linux/sockios.h
 _ANY_PORT = 9  # discard; nothing is sent
 
+# linux/rtnetlink.h and linux/netlink.h
+_RTM_GETROUTE, _NLMSG_ERROR = 26, 2
+_NLM_F_REQUEST = 1
+_RTA_DST = 1
+_RTN_LOCAL = 2
+_MESSAGE = struct.Struct("=IHHII")  # struct nlmsghdr
+_ROUTE = struct.Struct("=8BI")  # struct rtmsg
+
 
 class SocketHost:
     """:class:`xlvs.dataplane.host.Host` by asking the kernel through sockets."""
 
     def is_local(self, address: bytes) -> bool:
-        """Whether the address can be bound, which only a machine's own can."""
-        family, text = _presentation(address)
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind((text, 0))
-            except OSError as error:
-                if error.errno in (errno.EADDRNOTAVAIL, errno.EINVAL, errno.EAFNOSUPPORT, errno.EACCES):
-                    return False
-                raise
-        return True
+        """Whether the kernel's routing delivers the address to this machine.
+
+        Binding would not tell: ip_nonlocal_bind, which directors often have, allows any.
+        """
+        family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
+        attribute = struct.pack("=HH", 4 + len(address), _RTA_DST) + address
+        route = _ROUTE.pack(family, 8 * len(address), 0, 0, 0, 0, 0, 0, 0)
+        length = _MESSAGE.size + len(route) + len(attribute)
+        request = _MESSAGE.pack(length, _RTM_GETROUTE, _NLM_F_REQUEST, 1, 0) + route + attribute
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
+            netlink.send(request)
+            answer = netlink.recv(65536)
+        if _MESSAGE.unpack_from(answer)[1] == _NLMSG_ERROR:
+            return False  # no route at all
+        kind: int = _ROUTE.unpack_from(answer, _MESSAGE.size)[7]
+        return kind == _RTN_LOCAL
 
     def source_towards(self, address: bytes) -> bytes | None:
         """The source of a connected datagram socket: routing's own choice."""
-        family, text = _presentation(address)
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.connect((text, _ANY_PORT))
-            except OSError:
-                return None
-            return socket.inet_pton(family, probe.getsockname()[0].split("%")[0])
+        family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect((socket.inet_ntop(family, address), _ANY_PORT))
+                return socket.inet_pton(family, probe.getsockname()[0].split("%")[0])
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                raise
+            return None
 
     def mtu(self, ifindex: int) -> int:
         """The MTU by ioctl, cut to 65535 (lo has one more)."""
@@ -43,8 +59,3 @@ class SocketHost:
             answer = fcntl.ioctl(probe, _SIOCGIFMTU, request)
         size: int = struct.unpack_from("16si", answer)[1]
         return min(size, 0xFFFF)
-
-
-def _presentation(address: bytes) -> tuple[socket.AddressFamily, str]:
-    family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
-    return family, socket.inet_ntop(family, address)

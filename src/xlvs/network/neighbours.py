@@ -11,7 +11,12 @@ from xlvs.dataplane.host import VlanDevice
 from xlvs.network.addresses import SocketHost
 
 NTF_EXT_MANAGED = 1  # linux/neighbour.h: the kernel probes it for as long as it is there
+PROTOCOL = 0x76  # "v": who made an entry (NDA_PROTOCOL), so that it can be found again
 _ETH_P_8021Q = 0x8100
+_BY_HAND = 0x80 | 0x40  # NUD_PERMANENT, NUD_NOARP
+# Addresses that only a default route leads to: they stand for every client's.
+_ANYWHERE = (bytes((240, 0, 0, 1)), bytes((0x40, *bytes(14), 1)))
+_GONE = (errno.ENOENT, errno.EINVAL, errno.ENODEV, errno.ENETDOWN, errno.EOPNOTSUPP)
 
 
 class NetlinkHost(SocketHost):
@@ -34,32 +39,53 @@ class NetlinkHost(SocketHost):
         return found
 
     def keep_resolved(self, addresses: Iterable[bytes]) -> None:
-        """Make the next hop's neighbour entry a managed one, for every address with a route."""
+        """Make the entries of next hops and default gateways managed; those not needed any more go.
+
+        What an operator has set by hand (permanent entries) stays as it is.
+        """
         with _netlink() as netlink:
-            for family, device, hop in {*_next_hops(netlink, addresses)}:
-                try:
-                    netlink.neigh(
+            there = {_name(entry): entry for entry in netlink.get_neighbours()}
+            wanted = {*_next_hops(netlink, (*addresses, *_ANYWHERE))}
+            for name in wanted:
+                entry = there.get(name)
+                if entry is None or not (_is_managed(entry) or entry["state"] & _BY_HAND):
+                    _try(
+                        netlink,
                         "replace",
-                        family=family,
-                        ifindex=device,
-                        dst=hop,
+                        name,
                         state=0,
                         NDA_FLAGS_EXT=NTF_EXT_MANAGED,
+                        NDA_PROTOCOL=PROTOCOL,
                     )
-                except _error_class() as error:
-                    # A device without neighbours (a tunnel) or one that went away meanwhile.
-                    if error.code not in (errno.EINVAL, errno.ENODEV, errno.ENETDOWN, errno.EOPNOTSUPP):
-                        raise
+            for name, entry in there.items():
+                if name not in wanted and entry.get_attr("NDA_PROTOCOL") == PROTOCOL:
+                    _try(netlink, "del", name)
 
-    def release(self, addresses: Iterable[bytes]) -> None:
+    def release(self) -> None:
         """Delete the managed entries; the kernel makes plain ones when it needs them."""
         with _netlink() as netlink:
-            for family, device, hop in {*_next_hops(netlink, addresses)}:
-                try:
-                    netlink.neigh("del", family=family, ifindex=device, dst=hop)
-                except _error_class() as error:
-                    if error.code not in (errno.ENOENT, errno.EINVAL, errno.ENODEV):
-                        raise
+            for entry in netlink.get_neighbours():
+                if entry.get_attr("NDA_PROTOCOL") == PROTOCOL:
+                    _try(netlink, "del", _name(entry))
+
+
+def _name(entry: Any) -> tuple[int, int, str]:
+    return entry["family"], entry["ifindex"], entry.get_attr("NDA_DST")
+
+
+def _is_managed(entry: Any) -> bool:
+    return bool((entry.get_attr("NDA_FLAGS_EXT") or 0) & NTF_EXT_MANAGED)
+
+
+def _try(netlink: Any, command: str, name: tuple[int, int, str], **options: int) -> None:
+    """Change an entry; the world may have changed faster."""
+    family, device, address = name
+    try:
+        netlink.neigh(command, family=family, ifindex=device, dst=address, **options)
+    except _error_class() as error:
+        # A device without neighbours (a tunnel) or one that went away meanwhile.
+        if error.code not in _GONE:
+            raise
 
 
 def _netlink() -> Any:
