@@ -46,7 +46,7 @@ class Director(Protocol):
         """Run ipvsadm; all that it printed."""
 
     def destinations(self, vip: Address) -> list[str]:
-        """Destinations of the services of a VIP, with their counters of connections."""
+        """Destinations of a VIP's services (TCP 80, UDP 53), with their counters of connections."""
 
     def connections(self, vip: Address) -> list[str]:
         """Connections of a VIP, with their states."""
@@ -73,17 +73,16 @@ class Ipvs:
         return run.stdout
 
     def destinations(self, vip: Address) -> list[str]:
-        lines: list[str] = []
-        ours = False
+        lines: dict[str, list[str]] = {protocol: [] for protocol in PROTOCOLS.values()}
+        ours = ""
         for words in _proc("ip_vs"):
-            if words[0] in PROTOCOLS.values():
-                ours = _endpoint(words[1])[0] == vip
+            if words[0] in lines:
+                ours = words[0] if _endpoint(words[1])[0] == vip else ""
             elif words[0] == "->" and ours:
                 server, method, weight, active, inactive = words[1:6]
-                lines.append(
-                    f"{endpoint(*_endpoint(server))} {method} {weight} active {active} inactive {inactive}"
-                )
-        return lines
+                counts = f"active {active} inactive {inactive}"
+                lines[ours].append(f"{endpoint(*_endpoint(server))} {method} {weight} {counts}")
+        return [line for protocol in lines.values() for line in protocol]
 
     def connections(self, vip: Address) -> list[str]:
         lines = []
@@ -131,19 +130,18 @@ class Xlvs:
             raise RuntimeError(f"xlvs {' '.join(arguments)}: {output}")
 
     def destinations(self, vip: Address) -> list[str]:
-        from xlvs.model import Forward
+        from xlvs.model import AF_INET, AF_INET6, L4, Forward, ServiceKey
 
+        family = AF_INET if vip.version == 4 else AF_INET6
         names = {Forward.MASQ: "Masq", Forward.ROUTE: "Route", Forward.TUNNEL: "Tunnel"}
         lines = []
-        for service in self._plane.services():
-            if service.service.key.address == vip.packed:
-                for entry in service.destinations:
-                    server = entry.destination
-                    name = endpoint(ip_address(server.key.address), server.key.port)
-                    lines.append(
-                        f"{name} {names[server.forward]} {server.weight} "
-                        f"active {entry.active} inactive {entry.inactive}"
-                    )
+        for protocol, port in ((L4.TCP, 80), (L4.UDP, 53)):
+            service = self._plane.service(ServiceKey(family, protocol, vip.packed, port))
+            for entry in service.destinations if service else ():
+                server = entry.destination
+                name = endpoint(ip_address(server.key.address), server.key.port)
+                counts = f"active {entry.active} inactive {entry.inactive}"
+                lines.append(f"{name} {names[server.forward]} {server.weight} {counts}")
         return lines
 
     def connections(self, vip: Address) -> list[str]:
@@ -189,20 +187,24 @@ def _in_child(argv: list[str]) -> tuple[str, int]:
 ENGINES: dict[str, type[Ipvs] | type[Xlvs]] = {"ipvs": Ipvs, "xlvs": Xlvs}
 
 
-def listing(director: Director, vip: Address, *arguments: str) -> list[str]:
-    """What ipvsadm lists of a VIP; in ``-Lc`` the rest of a timeout is told as the timeout."""
+def listing(text: str, vip: Address) -> list[str]:
+    """The lines of an ``ipvsadm -L`` that are about a VIP.
+
+    Connections (``-Lc``) are sorted, since the kernel's order is that of a hash with a random
+    seed, and the rest of a timeout is told as the timeout.
+    """
     prefix = endpoint(vip, 0)[:-1]
     lines = []
+    connections = []
     ours = False
-    for line in director.ipvsadm(arguments).splitlines():
+    for line in text.splitlines():
         if connection := re.match(r"(\w+ +)(\d+):(\d\d)( .*)", line):
             head, minutes, seconds, tail = connection.groups()
-            ours = f" {prefix}" in tail
-            line = f"{head}{timeout_of(int(minutes) * 60 + int(seconds))}{tail}"
-        elif not line.startswith("  ->"):
+            if f" {prefix}" in tail:
+                connections.append(f"  {head}{timeout_of(int(minutes) * 60 + int(seconds))}{tail}")
+            continue
+        if not line.startswith("  ->"):
             ours = re.match(rf"\w+ +{re.escape(prefix)}", line) is not None
         if ours:
             lines.append(f"  {line}")
-    if "-Lnc" in arguments:
-        lines.sort()  # the kernel's order is that of its hash table, seeded at random
-    return [f"$ ipvsadm {' '.join(arguments)}", *lines]
+    return lines + sorted(connections)

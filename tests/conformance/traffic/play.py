@@ -13,36 +13,40 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from tests.conformance.traffic.engines import ENGINES, Director, listing
+from tests.conformance.traffic.engines import ENGINES, Director
 from tests.conformance.traffic.scenarios import scenarios
 from tests.conformance.traffic.stage import ESTIMATOR, Stage
 from tests.conformance.traffic.world import World
+
+STATISTICS = "-Ln --stats --exact"
 
 Record = dict[str, list[str]]
 
 
 def play(director: Director, names: Iterable[str]) -> Record:
     """What came of each scenario, line by line."""
-    stages = {name: scenarios()[name] for name in names}
-    world = World(scenario.vip for scenario in stages.values())
+    chosen = [scenarios()[name] for name in names]
+    world = World(scenario.vip for scenario in chosen)
+    stages = [Stage(scenario, world, director) for scenario in chosen]
     director.start()
     try:
-        record = {name: _lines(Stage(scenario, world, director)) for name, scenario in stages.items()}
+        for stage in stages:
+            _run(stage)
         time.sleep(ESTIMATOR)
-        for name, lines in record.items():
-            lines += listing(director, stages[name].vip, "-Ln", "--stats", "--exact")
-        return record
+        statistics = director.ipvsadm(STATISTICS.split())
+        for stage in stages:
+            stage.note(STATISTICS, statistics)
+        return {stage.scenario.name: stage.lines for stage in stages}
     finally:
         director.stop()
 
 
-def _lines(stage: Stage) -> list[str]:
+def _run(stage: Stage) -> None:
     """A director that stops forwarding spoils this scenario, and lets the others tell more of it."""
     try:
         stage.run()
     except TimeoutError as silence:
         stage.lines.append(f"! {silence}")
-    return stage.lines
 
 
 def main() -> None:

@@ -73,7 +73,7 @@ class Stage:
         self.rules(*self.scenario.rules)
         self.scenario.play(self)
         for option in ("-Ln", "-Lnc") if self.scenario.listed else ():
-            self.lines += listing(self._director, self.vip, option)
+            self.note(option, self._director.ipvsadm([option]))
 
     def rules(self, *rules: str) -> None:
         """Type ipvsadm lines.
@@ -91,6 +91,10 @@ class Stage:
             said = self._director.ipvsadm(line.split())
             self.lines += [f"  {text}" for text in said.splitlines()]
         self._look()
+
+    def note(self, arguments: str, text: str) -> None:
+        """Write down what ``ipvsadm ARGUMENTS`` listed of this scenario's services."""
+        self.lines += [f"$ ipvsadm {arguments}", *listing(text, self.vip)]
 
     def outside(self, packet: bytes, wait: float = 0) -> list[Frame]:
         """A packet from the clients' side; what came of it is looked at after ``wait`` seconds."""
