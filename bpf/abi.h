@@ -131,6 +131,7 @@ struct xlvs_settings {
 /* Where the packet leaves: a cached answer of bpf_fib_lookup. */
 #define XLVS_HOP_COMPANION_NEIGHBOUR 1u /* neighbour unknown: the companion resolves it */
 #define XLVS_HOP_COMPANION_DEVICE    2u /* device cannot transmit from XDP */
+#define XLVS_HOP_TX		     4u /* out of the device it came in by, XDP_TX may be used */
 #define XLVS_HOP_TAGS_SHIFT	     4	/* two bits: VLAN tags to push */
 
 struct xlvs_hop {
@@ -281,6 +282,7 @@ struct xlvs_key6 {
 
 /* conn.state: state | previous << 8 | flags << 16. */
 #define XLVS_STATE_INACTIVE 0x10000u
+#define XLVS_STATE_ENDED    0xffffffffu /* counted out: nobody moves it any more */
 
 struct xlvs_conn {
 	/* What never changes in a connection's life. */
@@ -320,6 +322,7 @@ struct xlvs_conn {
 /* Network devices: what XDP may transmit to, and VLAN devices' parents. */
 #define XLVS_PORT_XDP	  1u /* transmit works */
 #define XLVS_PORT_GENERIC 2u /* XDP runs on skbs: they may be unsegmented */
+#define XLVS_PORT_TX	  8u /* XDP_TX leaves at once (on veth it may lie about) */
 #define XLVS_PORT_CLSACT  4u /* its clsact qdisc is ours to remove */
 
 struct xlvs_port {

@@ -8,19 +8,12 @@
 #ifndef XLVS_CHECKSUM_H
 #define XLVS_CHECKSUM_H
 
+#include "maps.h"
 #include "parse.h"
 
-#define CHECKSUM_CHUNK	64
-#define CHECKSUM_CHUNKS 160 /* 10,240 bytes: more than a jumbo frame */
-
-static __always_inline __u16 csum_fold(__u64 sum)
-{
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return (__u16)sum;
-}
+#define CHECKSUM_OFFSETS 255 /* mask: no header begins later */
+#define CHECKSUM_CHUNK	 64
+#define CHECKSUM_CHUNKS	 160 /* 10,240 bytes: more than a jumbo frame */
 
 /* ~(~check + ~old + new), RFC 1624 equation 3. Words in any consistent order. */
 static __always_inline __u16 csum_replace(__u16 check, __u64 old_sum, __u64 new_sum)
@@ -59,22 +52,23 @@ __noinline __u32 checksum_range(struct xdp_md *ctx, __u32 offset, __u32 length, 
 	/* The last chunk is never empty: 6.1's verifier cannot follow a test for zero. */
 	__u32 rest = ((length - 1) & (CHECKSUM_CHUNK - 1)) + 1;
 	__u32 chunks = (length - 1) / CHECKSUM_CHUNK;
-	__u8 tail[CHECKSUM_CHUNK] = {};
+	struct xlvs_scratch *notes = scratch_get();
 	__u64 sum = seed;
 	void *at;
 
-	if (offset > 512 || !length)
+	if (!notes || !length)
 		return 0;
-	at = data + offset;
+	at = data + (offset & CHECKSUM_OFFSETS);
 	for (__u32 i = 0; i < CHECKSUM_CHUNKS; i++) {
 		if (i >= chunks || at + CHECKSUM_CHUNK > end)
 			break;
 		sum = bpf_csum_diff(0, 0, at, CHECKSUM_CHUNK, csum_fold(sum));
 		at += CHECKSUM_CHUNK;
 	}
-	if (bpf_xdp_load_bytes(ctx, offset + length - rest, tail, rest))
+	__builtin_memset(notes->tail, 0, CHECKSUM_CHUNK);
+	if (bpf_xdp_load_bytes(ctx, offset + length - rest, notes->tail, rest))
 		return 0;
-	sum = bpf_csum_diff(0, 0, (__be32 *)tail, CHECKSUM_CHUNK, csum_fold(sum));
+	sum = bpf_csum_diff(0, 0, (__be32 *)notes->tail, CHECKSUM_CHUNK, csum_fold(sum));
 	return csum_fold(sum);
 }
 

@@ -216,88 +216,89 @@ static __always_inline int companion_ingress(struct __sk_buff *skb)
 {
 	struct xlvs_meta *meta = (void *)(long)skb->data_meta;
 	struct packet p = {};
-	struct xlvs_conn *conn;
-	__u32 ref;
+	struct flow flow;
 
 	if ((void *)(meta + 1) > (void *)(long)skb->data || meta->magic != XLVS_META_MAGIC)
 		return TC_ACT_UNSPEC;
 	meta->magic = 0;
 	if (!skb_parse(skb, &p))
 		return companion_drop(XLVS_DROP_COMPANION);
-	conn = conn_find(&p, &ref);
-	if (!conn)
+	if (!conn_find(&p, &flow))
 		return companion_drop(XLVS_DROP_RACE);
-	if (ref & XLVS_REF_REPLY)
-		return skb_forward_reply(skb, &p, conn);
-	return skb_forward_request(skb, &p, conn, false);
+	if (is_reply(&flow))
+		return skb_forward_reply(skb, &p, flow.conn);
+	return skb_forward_request(skb, &p, flow.conn, false);
 }
 
 /* The director as a client: a connection of its own to one of its services. */
-static __always_inline struct xlvs_conn *own_connection(struct __sk_buff *skb,
-							const struct packet *p,
-							const struct xlvs_settings *set, __u32 *ref,
-							int *verdict)
+static __always_inline bool own_connection(struct __sk_buff *skb, const struct packet *p,
+					   const struct xlvs_settings *set, struct flow *flow,
+					   int *verdict)
 {
 	__u32 *service;
 
 	*verdict = TC_ACT_UNSPEC;
 	if (skb->ingress_ifindex)
-		return 0; /* somebody else's, that the kernel forwards */
+		return false; /* somebody else's, that the kernel forwards */
 	service = service_find(p);
 	if (!service)
-		return 0;
+		return false;
 	switch (admit(p, *service, set, true)) {
 	case ADMITTED:
 	case ADMIT_AGAIN:
-		return conn_find(p, ref);
+		return conn_find(p, flow);
 	case ADMIT_NO_DESTINATION:
 		*verdict = companion_drop(XLVS_DROP_NO_DESTINATION);
-		return 0;
+		return false;
 	case ADMIT_FULL:
 		*verdict = companion_drop(XLVS_DROP_TABLE_FULL);
-		return 0;
+		return false;
 	default:
-		return 0;
+		return false;
 	}
+}
+
+/* A packet of a connection that ends or begins on the director. */
+static __always_inline int egress_known(struct __sk_buff *skb, const struct packet *p,
+					const struct flow *flow, const struct xlvs_settings *set)
+{
+	struct xlvs_conn *conn = flow->conn;
+	__u32 flags = conn->flags, row = conn->dest;
+	struct xlvs_dest *dest = bpf_map_lookup_elem(&dests, &row);
+	bool reply = is_reply(flow);
+
+	if (reply ? !(flags & XLVS_CONN_LOCAL) : !(flags & XLVS_CONN_OWN))
+		return TC_ACT_UNSPEC;
+	if (dest && dest->flags & XLVS_DEST_AVAILABLE)
+		account(dest, row, reply, p->length);
+	else if (!reply)
+		return companion_drop(XLVS_DROP_DESTINATION_GONE);
+	touch(conn, p, reply, set);
+	if (!reply)
+		return skb_forward_request(skb, p, conn, true);
+	if ((flags & XLVS_CONN_METHOD) == XLVS_MASQ && !skb_translate(skb, p, true, conn))
+		return companion_drop(XLVS_DROP_COMPANION);
+	return TC_ACT_UNSPEC;
 }
 
 static __always_inline int companion_egress(struct __sk_buff *skb)
 {
 	struct xlvs_settings *set = settings_get();
 	struct packet p = {};
-	struct xlvs_conn *conn;
-	struct xlvs_dest *dest;
-	__u32 ref = 0, row;
-	bool reply;
+	struct flow flow;
+	bool known;
 	int verdict;
 
 	if (skb->tc_index == SENT_MARK || !set || !skb_parse(skb, &p))
 		return TC_ACT_UNSPEC;
-	conn = conn_find(&p, &ref);
-	if (conn && reused_port(&p, conn, ref & XLVS_REF_REPLY)) {
-		conn_end(conn, ref & XLVS_REF_SLOT);
-		conn = 0;
+	known = conn_find(&p, &flow);
+	if (known && reused_port(&p, &flow)) {
+		conn_end(flow.conn, flow.ref & XLVS_REF_SLOT);
+		known = false;
 	}
-	if (!conn) {
-		conn = own_connection(skb, &p, set, &ref, &verdict);
-		if (!conn)
-			return verdict;
-	}
-	reply = ref & XLVS_REF_REPLY;
-	if (reply ? !(conn->flags & XLVS_CONN_LOCAL) : !(conn->flags & XLVS_CONN_OWN))
-		return TC_ACT_UNSPEC;
-	row = conn->dest;
-	dest = bpf_map_lookup_elem(&dests, &row);
-	if (dest && dest->flags & XLVS_DEST_AVAILABLE)
-		account(dest, row, reply, p.length);
-	else if (!reply)
-		return companion_drop(XLVS_DROP_DESTINATION_GONE);
-	touch(conn, &p, reply, set);
-	if (!reply)
-		return skb_forward_request(skb, &p, conn, true);
-	if ((conn->flags & XLVS_CONN_METHOD) == XLVS_MASQ && !skb_translate(skb, &p, true, conn))
-		return companion_drop(XLVS_DROP_COMPANION);
-	return TC_ACT_UNSPEC;
+	if (!known && !own_connection(skb, &p, set, &flow, &verdict))
+		return verdict;
+	return egress_known(skb, &p, &flow, set);
 }
 
 #endif

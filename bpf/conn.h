@@ -15,8 +15,14 @@
 #include "maps.h"
 #include "parse.h"
 
-#define EEXIST	    17 /* asm-generic/errno-base.h */
+/* asm-generic/errno-base.h, asm-generic/errno.h */
+#define EBUSY	  16
+#define EEXIST	  17
+#define EDEADLK	  35
+#define ETIMEDOUT 110
+
 #define SLOT_PROBES 64
+#define INDEX_TRIES 4
 
 static __always_inline bool same_address(const __u8 *a, const __u8 *b, __u8 family)
 {
@@ -56,31 +62,47 @@ static __always_inline __u32 *index_find(const struct xlvs_key6 *tuple, __u8 fam
 	return bpf_map_lookup_elem(&conn_index6, tuple);
 }
 
+/* Errors that come from a bucket's lock being held just now (-EBUSY; rqspinlock's on 6.18). */
+static __always_inline bool is_transient(long error)
+{
+	return error == -EBUSY || error == -EDEADLK || error == -ETIMEDOUT;
+}
+
 static __always_inline long index_insert(const struct xlvs_key6 *tuple, __u8 family, __u32 ref,
 					 __u64 flags)
 {
-	if (family == XLVS_IPV4) {
-		struct xlvs_key4 key = key4_of(tuple);
+	struct xlvs_key4 key = key4_of(tuple);
+	long result = 0;
 
-		return bpf_map_update_elem(&conn_index4, &key, &ref, flags);
+	for (int i = 0; i < INDEX_TRIES; i++) {
+		if (family == XLVS_IPV4)
+			result = bpf_map_update_elem(&conn_index4, &key, &ref, flags);
+		else
+			result = bpf_map_update_elem(&conn_index6, tuple, &ref, flags);
+		if (!is_transient(result))
+			break;
 	}
-	return bpf_map_update_elem(&conn_index6, tuple, &ref, flags);
+	return result;
 }
 
-/* Remove a key if it still names ref. */
-static __always_inline void index_remove(const struct xlvs_key6 *tuple, __u8 family, __u32 ref)
+/* Remove a key if it still names ref; false if that could not be done just now. */
+static __always_inline bool index_remove(const struct xlvs_key6 *tuple, __u8 family, __u32 ref)
 {
+	struct xlvs_key4 key = key4_of(tuple);
 	__u32 *found = index_find(tuple, family);
+	long result = 0;
 
 	if (!found || *found != ref)
-		return;
-	if (family == XLVS_IPV4) {
-		struct xlvs_key4 key = key4_of(tuple);
-
-		bpf_map_delete_elem(&conn_index4, &key);
-		return;
+		return true;
+	for (int i = 0; i < INDEX_TRIES; i++) {
+		if (family == XLVS_IPV4)
+			result = bpf_map_delete_elem(&conn_index4, &key);
+		else
+			result = bpf_map_delete_elem(&conn_index6, tuple);
+		if (!is_transient(result))
+			break;
 	}
-	bpf_map_delete_elem(&conn_index6, tuple);
+	return !is_transient(result);
 }
 
 static __always_inline void tuple_of_packet(const struct packet *p, struct xlvs_key6 *tuple)
@@ -149,8 +171,15 @@ static __always_inline bool conn_matches(const struct xlvs_conn *conn,
 	       same_address(masq ? conn->daddr : conn->vaddr, tuple->saddr, family);
 }
 
-/* The live connection that a packet belongs to, and its ref; or nothing. */
-static __always_inline struct xlvs_conn *conn_find(const struct packet *p, __u32 *ref)
+/* A connection as a packet found it. */
+struct flow {
+	struct xlvs_conn *conn;
+	__u32 ref;
+	__u32 generation;
+};
+
+/* The live connection that a packet belongs to; false where there is none. */
+static __always_inline bool conn_find(const struct packet *p, struct flow *flow)
 {
 	struct xlvs_key6 tuple;
 	struct xlvs_conn *conn;
@@ -159,12 +188,30 @@ static __always_inline struct xlvs_conn *conn_find(const struct packet *p, __u32
 	tuple_of_packet(p, &tuple);
 	found = index_find(&tuple, p->family);
 	if (!found)
-		return 0;
-	*ref = *found;
-	conn = conn_at(*ref & XLVS_REF_SLOT);
+		return false;
+	flow->ref = *found;
+	conn = conn_at(flow->ref & XLVS_REF_SLOT);
 	if (!conn || !conn_in_use(conn))
-		return 0;
-	return conn_matches(conn, &tuple, p->family, *ref & XLVS_REF_REPLY) ? conn : 0;
+		return false;
+	flow->conn = conn;
+	flow->generation = READ_ONCE(conn->phase) & ~XLVS_PHASE;
+	barrier();
+	return conn_matches(conn, &tuple, p->family, flow->ref & XLVS_REF_REPLY);
+}
+
+static __always_inline bool is_reply(const struct flow *flow)
+{
+	return flow->ref & XLVS_REF_REPLY;
+}
+
+/*
+ * Whether the slot is still that connection's. Asked after the last field was read and
+ * before the packet is changed: a CPU may be away for a while in between.
+ */
+static __always_inline bool flow_holds(const struct flow *flow)
+{
+	barrier();
+	return (READ_ONCE(flow->conn->phase) & ~XLVS_PHASE) == flow->generation;
 }
 
 static __always_inline __u32 tuple_hash(const struct xlvs_key6 *tuple, __u32 seed)
@@ -240,26 +287,45 @@ static __always_inline void load_add(__u32 dest, bool inactive, int change)
 		__sync_fetch_and_add(&load->active, change);
 }
 
-/* End a connection; false where somebody else did already. */
-static __always_inline bool conn_end(struct xlvs_conn *conn, __u32 slot)
+/* Take a connection out of its destination's counters, once and for all. */
+static __always_inline void conn_settle(struct xlvs_conn *conn)
 {
-	__u32 phase = READ_ONCE(conn->phase);
+	__u32 word = __sync_lock_test_and_set(&conn->state, XLVS_STATE_ENDED);
+
+	if (word != XLVS_STATE_ENDED)
+		load_add(conn->dest, word & XLVS_STATE_INACTIVE, -1);
+}
+
+/*
+ * Remove a DYING connection's keys and free its slot. Only its owner may, or the timer a
+ * second later: where the index was busy, the slot stays DYING until then.
+ */
+static __always_inline void conn_bury(struct xlvs_conn *conn, __u32 slot)
+{
 	struct xlvs_key6 tuple;
 
-	if ((phase & XLVS_PHASE) != XLVS_LIVE)
-		return false;
-	if (__sync_val_compare_and_swap(&conn->phase, phase, (phase & ~XLVS_PHASE) | XLVS_DYING) !=
-	    phase)
-		return false;
+	conn->seen = now();
 	if (has_reply_key(conn->flags)) {
 		tuple_of_reply(conn, &tuple);
-		index_remove(&tuple, conn->family, slot | XLVS_REF_REPLY);
+		if (!index_remove(&tuple, conn->family, slot | XLVS_REF_REPLY))
+			return;
 	}
 	tuple_of_request(conn, &tuple);
-	index_remove(&tuple, conn->family, slot);
-	load_add(conn->dest, conn->state & XLVS_STATE_INACTIVE, -1);
-	conn_free(conn);
-	return true;
+	if (index_remove(&tuple, conn->family, slot))
+		conn_free(conn);
+}
+
+/* End a connection, unless somebody else did already. */
+static __noinline void conn_end(struct xlvs_conn *conn, __u32 slot)
+{
+	__u32 phase = READ_ONCE(conn->phase), dying = (phase & ~XLVS_PHASE) | XLVS_DYING;
+
+	if ((phase & XLVS_PHASE) != XLVS_LIVE)
+		return;
+	if (__sync_val_compare_and_swap(&conn->phase, phase, dying) != phase)
+		return;
+	conn_settle(conn);
+	conn_bury(conn, slot);
 }
 
 enum created {
@@ -268,36 +334,57 @@ enum created {
 	CREATE_FULL,
 };
 
+/*
+ * The key of the answers. Two clients' ports may meet at one server (through two VIPs):
+ * the newest gets the answers, as in IPVS. The one that had the key may be removing it
+ * at this moment, so it is looked at once more.
+ */
+static __always_inline bool publish_reply(struct xlvs_conn *conn, __u32 slot)
+{
+	__u32 ref = slot | XLVS_REF_REPLY;
+	struct xlvs_key6 reply;
+	long result;
+
+	tuple_of_reply(conn, &reply);
+	result = index_insert(&reply, conn->family, ref, BPF_NOEXIST);
+	if (result == -EEXIST) {
+		result = index_insert(&reply, conn->family, ref, BPF_ANY);
+		if (!result && !index_find(&reply, conn->family))
+			result = index_insert(&reply, conn->family, ref, BPF_ANY);
+	}
+	return !result;
+}
+
+/* Whether a key that is in the way belongs to nobody: its slot is free or another flow's. */
+static __always_inline bool key_is_stale(const struct xlvs_key6 *tuple, __u8 family)
+{
+	__u32 *found = index_find(tuple, family);
+	struct xlvs_conn *other = found ? conn_at(*found & XLVS_REF_SLOT) : 0;
+
+	if (!other)
+		return false;
+	if ((READ_ONCE(other->phase) & XLVS_PHASE) == XLVS_FREE)
+		return true;
+	return conn_in_use(other) && !conn_matches(other, tuple, family, *found & XLVS_REF_REPLY);
+}
+
 /* Put both keys of a filled, claimed slot into the index and bring it to life. */
 static __always_inline enum created conn_publish(struct xlvs_conn *conn, __u32 slot,
 						 const struct xlvs_key6 *tuple)
 {
 	long result = index_insert(tuple, conn->family, slot, BPF_NOEXIST);
-	struct xlvs_key6 reply;
 
 	if (result == -EEXIST) {
-		__u32 *found = index_find(tuple, conn->family);
-		struct xlvs_conn *other = found ? conn_at(*found & XLVS_REF_SLOT) : 0;
-		bool stale = other &&
-			     ((other->phase & XLVS_PHASE) == XLVS_FREE ||
-			      (conn_in_use(other) &&
-			       !conn_matches(other, tuple, conn->family, *found & XLVS_REF_REPLY)));
-
-		if (!stale)
+		if (!key_is_stale(tuple, conn->family))
 			return CREATE_AGAIN;
 		result = index_insert(tuple, conn->family, slot, BPF_ANY);
 	}
 	if (result)
 		return CREATE_FULL;
-	/* Two clients' ports may meet at one server: the newest gets the answers, as in IPVS. */
-	if (has_reply_key(conn->flags)) {
-		tuple_of_reply(conn, &reply);
-		if (index_insert(&reply, conn->family, slot | XLVS_REF_REPLY, BPF_ANY)) {
-			index_remove(tuple, conn->family, slot);
-			return CREATE_FULL;
-		}
+	if (has_reply_key(conn->flags) && !publish_reply(conn, slot)) {
+		index_remove(tuple, conn->family, slot);
+		return CREATE_FULL;
 	}
-	load_add(conn->dest, conn->state & XLVS_STATE_INACTIVE, 1);
 	WRITE_ONCE(conn->phase, (conn->phase & ~XLVS_PHASE) | XLVS_LIVE);
 	return CREATED;
 }
@@ -330,13 +417,20 @@ static __always_inline enum created conn_create(const struct packet *p,
 	conn->seen = now();
 	conn->timeout =
 		p->protocol == IPPROTO_UDP ? set->udp_timeout : set->tcp_timeout[XLVS_TCP_SYN_RECV];
-	conn->state = XLVS_STATE_INACTIVE; /* as in IPVS, until the first packet says otherwise */
+	/*
+	 * Inactive, as in IPVS, until the first packet says otherwise; counted before
+	 * anybody else can find it and count it over.
+	 */
+	load_add(dest_row, true, 1);
+	conn->state = XLVS_STATE_INACTIVE;
 	conn->in_packets = 0;
 	conn->fwmark = 0;
 	conn->controlled = 0;
 	made = conn_publish(conn, slot, &tuple);
-	if (made != CREATED)
+	if (made != CREATED) {
+		conn_settle(conn);
 		conn_free(conn);
+	}
 	return made;
 }
 

@@ -53,7 +53,7 @@ static __always_inline int emit(struct xdp_md *ctx, const struct xlvs_hop *hop, 
 	if (!write_link_header(ctx, hop, tags, protocol))
 		return drop_as(XLVS_DROP_MALFORMED);
 	count(XLVS_FORWARDED);
-	if (hop->ifindex == ctx->ingress_ifindex)
+	if (hop->ifindex == ctx->ingress_ifindex && hop->flags & XLVS_HOP_TX)
 		return XDP_TX;
 	return bpf_redirect(hop->ifindex, 0);
 }

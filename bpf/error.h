@@ -11,6 +11,7 @@
 
 #include "checksum.h"
 #include "outcome.h"
+#include "service.h"
 
 #define QUOTE4	  (576 - 28)
 #define QUOTE6	  (1280 - 48)
@@ -24,7 +25,9 @@
 #define ICMPV6_PORT_UNREACH 4
 #define ICMPV6_PKT_TOOBIG   2
 #define ICMPV6_TIME_EXCEED  3
-#define ERROR_TOS	    0xc0 /* internetwork control, RFC 1812 4.3.2.5 */
+#define ERROR_TOS	    0xc0 /* internetwork control, RFC 1812 4.3.2.5 ... */
+#define ERROR_TOS_KEEP	    0x1e /* ... over the packet's own bits: the kernel's RT_TOS */
+#define IPV6_MIN_MTU	    1280
 
 /* Both versions' head: the last word holds the MTU, in IPv4 its lower half. */
 struct icmp_header {
@@ -34,17 +37,21 @@ struct icmp_header {
 	__be32 mtu;
 };
 
-/* Have the error program answer this packet. */
-static __always_inline int refuse(struct xdp_md *ctx, const struct packet *p,
+/*
+ * Have the error program answer the packet in the scratch. source is the address that
+ * answers; dest the destination (row) that the answer is counted for, or NOBODY.
+ */
+static __always_inline int refuse(struct xdp_md *ctx, const __u8 *source, __u32 dest,
 				  enum xlvs_outcome outcome, __u32 mtu)
 {
 	struct xlvs_scratch *notes = scratch_get();
 
 	if (!notes)
 		return XDP_DROP;
-	notes->packet = *p;
+	__builtin_memcpy(notes->error_source, source, 16);
 	notes->error_outcome = outcome;
 	notes->error_mtu = mtu;
+	notes->error_dest = dest;
 	bpf_tail_call(ctx, &programs, XLVS_PROG_ERROR);
 	return drop_as(outcome);
 }
@@ -73,6 +80,15 @@ static __always_inline bool make_room(struct xdp_md *ctx, const struct packet *p
 	return !bpf_xdp_adjust_head(ctx, -(int)headers);
 }
 
+/* Out of the device it came in by. */
+static __always_inline int send_back(struct xdp_md *ctx)
+{
+	__u32 ingress = ctx->ingress_ifindex;
+	struct xlvs_port *port = bpf_map_lookup_elem(&ports, &ingress);
+
+	return port && port->flags & XLVS_PORT_TX ? XDP_TX : (int)bpf_redirect(ingress, 0);
+}
+
 /* Move the old link header to the front, turned round. */
 static __always_inline bool return_link_header(struct xdp_md *ctx, __u32 l3, __u32 headers)
 {
@@ -93,14 +109,14 @@ static __always_inline bool return_link_header(struct xdp_md *ctx, __u32 l3, __u
 	return true;
 }
 
-static __always_inline int answer_ipv4(struct xdp_md *ctx, const struct packet *p, __u8 type,
-				       __u8 code, __u32 mtu)
+static __always_inline int answer_ipv4(struct xdp_md *ctx, const struct packet *p,
+				       const __u8 *source, __u8 type, __u8 code, __u32 mtu)
 {
 	const __u32 headers = sizeof(struct iphdr) + sizeof(struct icmp_header);
 	__u32 length = headers + (p->length < QUOTE4 ? p->length : QUOTE4);
 	__u32 l3 = l3_of(p);
 	struct icmp_header *icmp;
-	struct iphdr *ip;
+	struct iphdr *ip, *quoted;
 	void *data, *end;
 
 	if (!make_room(ctx, p, headers, QUOTE4) || !return_link_header(ctx, l3, headers))
@@ -111,16 +127,17 @@ static __always_inline int answer_ipv4(struct xdp_md *ctx, const struct packet *
 		return XDP_DROP;
 	ip = data + l3;
 	icmp = (void *)(ip + 1);
-	if ((void *)(icmp + 1) > end)
+	quoted = (void *)(icmp + 1);
+	if ((void *)(quoted + 1) > end)
 		return XDP_DROP;
 	__builtin_memset(ip, 0, headers);
 	ip->version = 4;
 	ip->ihl = 5;
-	ip->tos = ERROR_TOS;
+	ip->tos = ERROR_TOS | (quoted->tos & ERROR_TOS_KEEP);
 	ip->tot_len = bpf_htons(length);
 	ip->ttl = ERROR_TTL;
 	ip->protocol = IPPROTO_ICMP;
-	ip->saddr = *(__be32 *)p->daddr;
+	ip->saddr = *(const __be32 *)source;
 	ip->daddr = *(__be32 *)p->saddr;
 	ip->check = ~csum_fold((__u32)bpf_csum_diff(0, 0, (__be32 *)ip, sizeof(*ip), 0));
 	icmp->type = type;
@@ -133,11 +150,11 @@ static __always_inline int answer_ipv4(struct xdp_md *ctx, const struct packet *
 	if ((void *)(icmp + 1) > end)
 		return XDP_DROP;
 	icmp->checksum = ~(__u16)length;
-	return XDP_TX;
+	return send_back(ctx);
 }
 
-static __always_inline int answer_ipv6(struct xdp_md *ctx, const struct packet *p, __u8 type,
-				       __u8 code, __u32 mtu)
+static __always_inline int answer_ipv6(struct xdp_md *ctx, const struct packet *p,
+				       const __u8 *source, __u8 type, __u8 code, __u32 mtu)
 {
 	const __u32 headers = sizeof(struct ipv6hdr) + sizeof(struct icmp_header);
 	__u32 payload = sizeof(struct icmp_header) + (p->length < QUOTE6 ? p->length : QUOTE6);
@@ -161,12 +178,12 @@ static __always_inline int answer_ipv6(struct xdp_md *ctx, const struct packet *
 	ip->payload_len = bpf_htons(payload);
 	ip->nexthdr = IPPROTO_ICMPV6;
 	ip->hop_limit = ERROR_TTL;
-	__builtin_memcpy(&ip->saddr, p->daddr, 16);
+	__builtin_memcpy(&ip->saddr, source, 16);
 	__builtin_memcpy(&ip->daddr, p->saddr, 16);
 	icmp->type = type;
 	icmp->code = code;
-	icmp->mtu = bpf_htonl(mtu);
-	sum = csum_fold(pseudo_sum(p->daddr, p->saddr, XLVS_IPV6, IPPROTO_ICMPV6, payload));
+	icmp->mtu = bpf_htonl(mtu < IPV6_MIN_MTU && mtu ? IPV6_MIN_MTU : mtu);
+	sum = csum_fold(pseudo_sum(source, p->saddr, XLVS_IPV6, IPPROTO_ICMPV6, payload));
 	sum = checksum_range(ctx, l3 + sizeof(*ip), payload, sum);
 	data = (void *)(long)ctx->data;
 	end = (void *)(long)ctx->data_end;
@@ -174,28 +191,43 @@ static __always_inline int answer_ipv6(struct xdp_md *ctx, const struct packet *
 	if ((void *)(icmp + 1) > end)
 		return XDP_DROP;
 	icmp->checksum = ~(__u16)sum;
-	return XDP_TX;
+	return send_back(ctx);
 }
 
 /* The error program's work: which error for which outcome. */
-static __always_inline int send_error(struct xdp_md *ctx, const struct packet *p, __u32 outcome,
-				      __u32 mtu)
+static __always_inline int send_error(struct xdp_md *ctx, const struct packet *p,
+				      const struct xlvs_scratch *notes)
 {
 	bool ipv4 = p->family == XLVS_IPV4;
+	const __u8 *source = notes->error_source;
+	__u32 mtu = notes->error_mtu;
 
-	switch (outcome) {
+	switch (notes->error_outcome) {
 	case XLVS_DROP_NO_DESTINATION:
-		return ipv4 ? answer_ipv4(ctx, p, ICMP_DEST_UNREACH, ICMP_PORT_UNREACH, 0)
-			    : answer_ipv6(ctx, p, ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH, 0);
+		return ipv4 ? answer_ipv4(ctx, p, source, ICMP_DEST_UNREACH, ICMP_PORT_UNREACH, 0)
+			    : answer_ipv6(ctx, p, source, ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH,
+					  0);
 	case XLVS_DROP_TOO_BIG:
-		return ipv4 ? answer_ipv4(ctx, p, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, mtu)
-			    : answer_ipv6(ctx, p, ICMPV6_PKT_TOOBIG, 0, mtu);
+		return ipv4 ? answer_ipv4(ctx, p, source, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, mtu)
+			    : answer_ipv6(ctx, p, source, ICMPV6_PKT_TOOBIG, 0, mtu);
 	case XLVS_DROP_TTL:
-		return ipv4 ? answer_ipv4(ctx, p, ICMP_TIME_EXCEEDED, 0, 0)
-			    : answer_ipv6(ctx, p, ICMPV6_TIME_EXCEED, 0, 0);
+		return ipv4 ? answer_ipv4(ctx, p, source, ICMP_TIME_EXCEEDED, 0, 0)
+			    : answer_ipv6(ctx, p, source, ICMPV6_TIME_EXCEED, 0, 0);
 	default:
 		return XDP_DROP;
 	}
+}
+
+/* IPVS counts the errors that a connection's packets cause among its answers. */
+static __always_inline void account_error(const struct packet *p, __u32 dest_row)
+{
+	struct xlvs_dest *dest = bpf_map_lookup_elem(&dests, &dest_row);
+	__u32 quote = p->family == XLVS_IPV4 ? QUOTE4 : QUOTE6;
+	__u32 headers = sizeof(struct icmp_header);
+
+	headers += p->family == XLVS_IPV4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	if (dest && dest->flags & XLVS_DEST_AVAILABLE)
+		account(dest, dest_row, true, headers + (p->length < quote ? p->length : quote));
 }
 
 #endif

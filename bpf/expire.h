@@ -29,19 +29,26 @@ struct sweep {
 	__u32 first;
 	__u32 time;
 	__u32 slack; /* last-seen times are this coarse */
+	__u32 second;
 	__u32 mask;
 };
 
 static long sweep_slot(__u32 step, struct sweep *s)
 {
-	__u32 slot = (s->first + step) & s->mask;
+	__u32 slot = (s->first + step) & s->mask, phase;
 	struct xlvs_conn *conn = conn_at(slot);
+	__s32 idle;
 
 	if (!conn)
 		return 1;
-	if ((conn->phase & XLVS_PHASE) == XLVS_LIVE &&
-	    s->time - conn->seen >= conn->timeout + s->slack && (__s32)(s->time - conn->seen) >= 0)
+	phase = conn->phase & XLVS_PHASE;
+	if (phase == XLVS_FREE)
+		return 0;
+	idle = s->time - conn->seen; /* below 0: seen since the sweep began */
+	if (phase == XLVS_LIVE && idle >= 0 && (__u32)idle >= conn->timeout + s->slack)
 		conn_end(conn, slot);
+	else if (phase == XLVS_DYING && idle > (__s32)s->second)
+		conn_bury(conn, slot);
 	return 0;
 }
 
@@ -51,6 +58,7 @@ static __always_inline void sweep(struct xlvs_settings *set)
 		.first = set->scan_next,
 		.time = now(),
 		.slack = set->hz / 4,
+		.second = set->hz,
 		.mask = conn_mask,
 	};
 
@@ -116,7 +124,12 @@ static long step_rate(__u32 step, struct rate_walk *walk)
 	bpf_loop(walk->cpus, add_cpu, &s, 0);
 #pragma unroll
 	for (int i = 0; i < RATE_FIELDS; i++) {
-		__u64 now_rate = (s.total[i] - rate->last[i]) << (i < 3 ? 9 : 4);
+		__s64 moved = s.total[i] - rate->last[i];
+		__u64 now_rate;
+
+		if (moved < 0) /* zeroed between the two reads */
+			moved = 0;
+		now_rate = (__u64)moved << (i < 3 ? 9 : 4);
 
 		rate->last[i] = s.total[i];
 		rate->average[i] += (__s64)(now_rate - rate->average[i]) >> 2;

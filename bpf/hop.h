@@ -58,6 +58,8 @@ static __always_inline void hop_through_port(struct xlvs_hop *hop)
 		hop->flags |= XLVS_HOP_COMPANION_DEVICE;
 		return;
 	}
+	if (port->flags & XLVS_PORT_TX)
+		hop->flags |= XLVS_HOP_TX;
 	if (!port->parent)
 		return;
 	hop->ifindex = port->parent;
@@ -101,25 +103,30 @@ static __always_inline enum xlvs_outcome
 hop_resolve(struct xdp_md *ctx, struct xlvs_hop *cache, __u8 family, const __u8 *source,
 	    const __u8 *target, const struct xlvs_settings *set, struct xlvs_hop *hop)
 {
-	struct bpf_fib_lookup fib;
+	struct xlvs_scratch *notes;
+	struct bpf_fib_lookup *fib;
 	__u32 time = now();
 	long answer;
 
 	if (likely(hop_cached(cache, hop, time, set)))
 		return XLVS_FORWARDED;
-	answer = route_lookup(ctx, ctx->ingress_ifindex, family, source, target, 0, &fib);
+	notes = scratch_get();
+	if (!notes)
+		return XLVS_DROP_NO_ROUTE;
+	fib = &notes->fib;
+	answer = route_lookup(ctx, ctx->ingress_ifindex, family, source, target, 0, fib);
 	if (answer != BPF_FIB_LKUP_RET_SUCCESS && answer != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return hop_refusal(answer);
 	__builtin_memset(hop, 0, sizeof(*hop));
-	hop->ifindex = fib.ifindex;
+	hop->ifindex = fib->ifindex;
 	hop->checked = time;
 	hop_through_port(hop);
 	if (answer == BPF_FIB_LKUP_RET_NO_NEIGH) {
 		hop->flags |= XLVS_HOP_COMPANION_NEIGHBOUR;
 	} else {
-		hop->mtu = fib.mtu_result;
-		__builtin_memcpy(hop->dmac, fib.dmac, 6);
-		__builtin_memcpy(hop->smac, fib.smac, 6);
+		hop->mtu = fib->mtu_result;
+		__builtin_memcpy(hop->dmac, fib->dmac, 6);
+		__builtin_memcpy(hop->smac, fib->smac, 6);
 	}
 	hop_store(cache, hop);
 	return XLVS_FORWARDED;

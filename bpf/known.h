@@ -11,8 +11,6 @@
 #include "service.h"
 #include "tcp.h"
 
-#define IPV6_MIN_MTU 1280
-
 /* Why the companion must take this packet over, or 0. */
 static __always_inline enum xlvs_outcome needs_companion(const struct xlvs_hop *hop)
 {
@@ -28,16 +26,18 @@ static __always_inline enum xlvs_outcome needs_companion(const struct xlvs_hop *
  * the sender has not cut yet (nothing that long comes by wire): the companion knows how
  * long they are. Else the sender must learn.
  */
-static __always_inline int too_big(struct xdp_md *ctx, const struct packet *p, __u32 mtu)
+static __always_inline int too_big(struct xdp_md *ctx, const struct packet *p, const __u8 *source,
+				   __u32 dest, __u32 mtu)
 {
 	__u32 ingress = ctx->ingress_ifindex;
 	struct xlvs_port *port = bpf_map_lookup_elem(&ports, &ingress);
 
 	if (port && port->flags & XLVS_PORT_GENERIC && p->length > port->mtu)
 		return hand_over(ctx, XLVS_HANDED_SEGMENTS);
-	if (p->family == XLVS_IPV6 && mtu < IPV6_MIN_MTU)
-		mtu = IPV6_MIN_MTU;
-	return refuse(ctx, p, XLVS_DROP_TOO_BIG, mtu);
+	/* As in the kernel, where the TTL goes down before sizes are compared. */
+	if (!decrement_ttl((void *)(long)ctx->data, (void *)(long)ctx->data_end, p))
+		return drop_as(XLVS_DROP_MALFORMED);
+	return refuse(ctx, source, dest, XLVS_DROP_TOO_BIG, mtu);
 }
 
 /* Note the packet on its connection: when, which state, how many. */
@@ -46,7 +46,7 @@ static __always_inline void touch(struct xlvs_conn *conn, const struct packet *p
 {
 	__u32 time = now();
 
-	if (time - conn->seen >= set->hz / 4)
+	if ((__s32)(time - conn->seen) >= (__s32)(set->hz / 4))
 		conn->seen = time;
 	if (p->protocol == IPPROTO_TCP)
 		tcp_step(conn, p, reply, set);
@@ -58,91 +58,103 @@ static __always_inline void touch(struct xlvs_conn *conn, const struct packet *p
 
 /* From the real server back to the client. */
 static __always_inline int forward_reply(struct xdp_md *ctx, const struct packet *p,
-					 struct xlvs_conn *conn, const struct xlvs_settings *set)
+					 const struct flow *flow, const struct xlvs_settings *set)
 {
-	struct translation t = {
-		.saddr = conn->vaddr, .sport = conn->vport, .daddr = p->daddr, .dport = p->dport
-	};
+	struct xlvs_conn *conn = flow->conn;
+	struct translation t = { .sport = conn->vport, .dport = p->dport };
 	enum xlvs_outcome outcome;
 	struct xlvs_hop hop;
 
 	if (conn->flags & XLVS_CONN_OWN)
 		return hand_over(ctx, XLVS_HANDED_OWN);
-	outcome = hop_resolve(ctx, &conn->back, p->family, conn->vaddr, conn->caddr, set, &hop);
-	if (outcome)
+	if (unlikely(p->ttl <= 1))
+		return refuse(ctx, conn->vaddr, conn->dest, XLVS_DROP_TTL, 0);
+	copy_address(t.saddr, conn->vaddr);
+	copy_address(t.daddr, p->daddr);
+	outcome = hop_resolve(ctx, &conn->back, p->family, t.saddr, t.daddr, set, &hop);
+	if (unlikely(!flow_holds(flow)))
+		outcome = XLVS_DROP_RACE;
+	if (unlikely(outcome))
 		return drop_as(outcome);
 	outcome = needs_companion(&hop);
-	if (outcome)
+	if (unlikely(outcome))
 		return hand_over(ctx, outcome);
-	if (unlikely(p->ttl <= 1))
-		return refuse(ctx, p, XLVS_DROP_TTL, 0);
 	if (unlikely(p->length > hop.mtu))
-		return too_big(ctx, p, hop.mtu);
+		return too_big(ctx, p, t.saddr, conn->dest, hop.mtu);
 	if (!translate(ctx, p, &t, 1))
 		return drop_as(XLVS_DROP_MALFORMED);
 	return emit(ctx, &hop, p->l3, p->family);
 }
 
 /* To a real server that is the director itself: the stack takes it from here. */
-static __always_inline int deliver(struct xdp_md *ctx, const struct packet *p,
-				   struct xlvs_conn *conn, __u32 method)
+static __always_inline int deliver(struct xdp_md *ctx, const struct packet *p, bool masq,
+				   const struct translation *t)
 {
-	struct translation t = {
-		.saddr = p->saddr, .sport = p->sport, .daddr = conn->daddr, .dport = conn->dport
-	};
-
-	if (method == XLVS_MASQ && !translate(ctx, p, &t, 0))
+	if (masq && !translate(ctx, p, t, 0))
 		return drop_as(XLVS_DROP_MALFORMED);
 	return pass_as(XLVS_LOCAL);
 }
 
-/* From the client to the real server. */
-static __always_inline int forward_request(struct xdp_md *ctx, const struct packet *p,
-					   struct xlvs_conn *conn, struct xlvs_dest *dest,
-					   const struct xlvs_settings *set)
+/* Off to the hop that was found, by the connection's method. */
+static __always_inline int send_request(struct xdp_md *ctx, const struct packet *p, __u32 method,
+					const struct xlvs_dest *dest, const struct translation *t,
+					const struct xlvs_hop *hop)
 {
-	__u32 method = conn->flags & XLVS_CONN_METHOD, overhead = 0;
-	struct translation t = {
-		.saddr = p->saddr, .sport = p->sport, .daddr = conn->daddr, .dport = conn->dport
-	};
-	enum xlvs_outcome outcome;
-	struct xlvs_hop hop;
+	__u32 link = sizeof(struct ethhdr) + hop_tags(hop) * VLAN_TAG;
 
-	if (conn->flags & XLVS_CONN_LOCAL)
-		return deliver(ctx, p, conn, method);
-	outcome = hop_resolve(ctx, &dest->hop, dest->family, 0, dest->address, set, &hop);
-	if (outcome)
-		return drop_as(outcome);
-	outcome = needs_companion(&hop);
-	if (outcome)
-		return hand_over(ctx, outcome);
-	if (unlikely(p->ttl <= 1))
-		return refuse(ctx, p, XLVS_DROP_TTL, 0);
-	if (method == XLVS_TUNNEL)
-		overhead = tunnel_header(dest);
-	if (unlikely(p->length + overhead > hop.mtu))
-		return too_big(ctx, p, hop.mtu - overhead);
 	if (method == XLVS_MASQ) {
-		if (!translate(ctx, p, &t, 1))
+		if (!translate(ctx, p, t, 1))
 			return drop_as(XLVS_DROP_MALFORMED);
-		return emit(ctx, &hop, p->l3, p->family);
+		return emit(ctx, hop, p->l3, p->family);
 	}
 	if (!pass_on(ctx, p))
 		return drop_as(XLVS_DROP_MALFORMED);
 	if (method == XLVS_ROUTE)
-		return emit(ctx, &hop, p->l3, p->family);
-	if (!encapsulate(ctx, p, dest, sizeof(struct ethhdr) + hop_tags(&hop) * VLAN_TAG))
+		return emit(ctx, hop, p->l3, p->family);
+	if (!encapsulate(ctx, p, dest, link))
 		return drop_as(XLVS_DROP_MALFORMED);
-	return emit(ctx, &hop, sizeof(struct ethhdr) + hop_tags(&hop) * VLAN_TAG, dest->family);
+	return emit(ctx, hop, link, dest->family);
+}
+
+/* From the client to the real server. */
+static __always_inline int forward_request(struct xdp_md *ctx, const struct packet *p,
+					   const struct flow *flow, struct xlvs_dest *dest,
+					   const struct xlvs_settings *set)
+{
+	struct xlvs_conn *conn = flow->conn;
+	__u32 flags = conn->flags, method = flags & XLVS_CONN_METHOD, overhead = 0;
+	struct translation t = { .sport = p->sport, .dport = conn->dport };
+	enum xlvs_outcome outcome = XLVS_FORWARDED;
+	struct xlvs_hop hop;
+
+	copy_address(t.saddr, p->saddr);
+	copy_address(t.daddr, conn->daddr);
+	if (unlikely(p->ttl <= 1 && !(flags & XLVS_CONN_LOCAL)))
+		return refuse(ctx, p->daddr, conn->dest, XLVS_DROP_TTL, 0);
+	if (likely(!(flags & XLVS_CONN_LOCAL)))
+		outcome = hop_resolve(ctx, &dest->hop, dest->family, 0, dest->address, set, &hop);
+	if (unlikely(!flow_holds(flow)))
+		outcome = XLVS_DROP_RACE;
+	if (unlikely(outcome))
+		return drop_as(outcome);
+	if (unlikely(flags & XLVS_CONN_LOCAL))
+		return deliver(ctx, p, method == XLVS_MASQ, &t);
+	outcome = needs_companion(&hop);
+	if (unlikely(outcome))
+		return hand_over(ctx, outcome);
+	if (method == XLVS_TUNNEL)
+		overhead = tunnel_header(dest);
+	if (unlikely(p->length + overhead > hop.mtu))
+		return too_big(ctx, p, p->daddr, conn->dest, hop.mtu - overhead);
+	return send_request(ctx, p, method, dest, &t, &hop);
 }
 
 static __always_inline int handle_known(struct xdp_md *ctx, const struct packet *p,
-					struct xlvs_conn *conn, __u32 ref,
-					const struct xlvs_settings *set)
+					const struct flow *flow, const struct xlvs_settings *set)
 {
-	bool reply = ref & XLVS_REF_REPLY;
-	__u32 dest_row = conn->dest;
+	__u32 dest_row = flow->conn->dest;
 	struct xlvs_dest *dest = bpf_map_lookup_elem(&dests, &dest_row);
+	bool reply = is_reply(flow);
 
 	if (!dest)
 		return drop_as(XLVS_DROP_DESTINATION_GONE);
@@ -150,10 +162,10 @@ static __always_inline int handle_known(struct xdp_md *ctx, const struct packet 
 		account(dest, dest_row, reply, p->length);
 	else if (!reply)
 		return drop_as(XLVS_DROP_DESTINATION_GONE);
-	touch(conn, p, reply, set);
+	touch(flow->conn, p, reply, set);
 	if (reply)
-		return forward_reply(ctx, p, conn, set);
-	return forward_request(ctx, p, conn, dest, set);
+		return forward_reply(ctx, p, flow, set);
+	return forward_request(ctx, p, flow, dest, set);
 }
 
 #endif

@@ -56,10 +56,14 @@ struct {
 
 /* What one program leaves for the next across a tail call, and the ICMP limit's window. */
 struct xlvs_scratch {
+	struct bpf_fib_lookup fib; /* too large for the stack of a whole program */
+	__u8 tail[64];		   /* last bytes of a checksum, padded */
 	struct packet packet;
 	__u32 service; /* row of the service it is for */
 	__u32 error_mtu;
+	__u8 error_source[16];
 	__u32 error_outcome;
+	__u32 error_dest; /* destination to count it for, or NOBODY */
 	__u32 limit_second;
 	__u32 limit_count;
 };

@@ -59,14 +59,15 @@ static __always_inline enum admission admit(const struct packet *p, __u32 servic
 }
 
 /*
- * A SYN on a connection in TIME_WAIT is a new client on an old port: IPVS
+ * A SYN on a connection in TIME_WAIT or CLOSE is a new client on an old port: IPVS
  * (conn_reuse_mode 1) ends the old connection and schedules afresh.
  */
-static __always_inline bool reused_port(const struct packet *p, const struct xlvs_conn *conn,
-					bool reply)
+static __always_inline bool reused_port(const struct packet *p, const struct flow *flow)
 {
-	return !reply && p->protocol == IPPROTO_TCP && p->tcp & TCP_SYN &&
-	       (conn->state & 0xf) == XLVS_TCP_TIME_WAIT;
+	__u32 state = flow->conn->state & 0xf;
+
+	return !is_reply(flow) && p->protocol == IPPROTO_TCP && p->tcp & TCP_SYN &&
+	       (state == XLVS_TCP_TIME_WAIT || state == XLVS_TCP_CLOSE);
 }
 
 #endif

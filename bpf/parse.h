@@ -68,6 +68,15 @@ static __always_inline __u32 l4_of(const struct packet *p)
 	return p->l4 & 127;
 }
 
+static __always_inline __u16 csum_fold(__u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return (__u16)sum;
+}
+
 enum parsed {
 	PARSED_FLOW,
 	PARSED_OTHER, /* nothing that a service could want */
@@ -122,6 +131,18 @@ static __always_inline enum parsed parse_ports(void *data, void *end, struct pac
 	return PARSED_OTHER;
 }
 
+/*
+ * Whether the IPv4 header checksum is right: a wrong one is the kernel's to drop. With
+ * options it is not looked at: updated incrementally, a wrong one stays wrong.
+ */
+static __always_inline bool header_intact(const struct iphdr *ip)
+{
+	const __u32 *words = (const __u32 *)ip;
+
+	return ip->ihl > 5 ||
+	       csum_fold((__u64)words[0] + words[1] + words[2] + words[3] + words[4]) == 0xffff;
+}
+
 static __always_inline enum parsed parse_ipv4(void *data, void *end, __u32 size, struct packet *p)
 {
 	struct iphdr *ip = data + l3_of(p);
@@ -134,6 +155,8 @@ static __always_inline enum parsed parse_ipv4(void *data, void *end, __u32 size,
 	if (ip->version != 4 || header < sizeof(*ip) || p->length < header ||
 	    p->l3 + p->length > size)
 		return PARSED_OTHER; /* the kernel counts and drops what is wrong */
+	if (!header_intact(ip))
+		return PARSED_OTHER;
 	p->family = XLVS_IPV4;
 	p->protocol = ip->protocol;
 	p->ttl = ip->ttl;

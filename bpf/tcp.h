@@ -87,6 +87,8 @@ static __always_inline void tcp_step(struct xlvs_conn *conn, const struct packet
 	enum tcp_view view = reply ? VIEW_OUT : seen_both ? VIEW_IN : VIEW_IN_ONLY;
 	bool inactive;
 
+	if (word == XLVS_STATE_ENDED)
+		return;
 	next = event == EVENT_NONE ? XLVS_TCP_CLOSE : tcp_next[view & 3][event & 3][state];
 	timeout = set->tcp_timeout[next & 0xf];
 	if (next != state) {

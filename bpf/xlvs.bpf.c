@@ -29,29 +29,27 @@ SEC("xdp")
 int xlvs_known(struct xdp_md *ctx)
 {
 	struct xlvs_settings *set = settings_get();
-	struct xlvs_scratch *notes;
-	struct packet p = {};
-	struct xlvs_conn *conn;
+	struct xlvs_scratch *notes = scratch_get();
+	struct packet *p;
+	struct flow flow;
 	enum parsed what;
 	__u32 *service;
-	__u32 ref;
 
-	if (!set)
+	if (!set || !notes)
 		return XDP_PASS;
-	what = parse_xdp(ctx, &p);
+	p = &notes->packet;
+	__builtin_memset(p, 0, sizeof(*p));
+	what = parse_xdp(ctx, p);
 	if (what != PARSED_FLOW)
 		return pass_unparsed(what);
-	conn = conn_find(&p, &ref);
-	if (likely(conn)) {
-		if (likely(!reused_port(&p, conn, ref & XLVS_REF_REPLY)))
-			return handle_known(ctx, &p, conn, ref, set);
-		conn_end(conn, ref & XLVS_REF_SLOT);
+	if (likely(conn_find(p, &flow))) {
+		if (likely(!reused_port(p, &flow)))
+			return handle_known(ctx, p, &flow, set);
+		conn_end(flow.conn, flow.ref & XLVS_REF_SLOT);
 	}
-	service = service_find(&p);
-	notes = scratch_get();
-	if (!service || !notes)
+	service = service_find(p);
+	if (!service)
 		return pass_as(XLVS_NOT_OURS);
-	notes->packet = p;
 	notes->service = *service;
 	bpf_tail_call(ctx, &programs, XLVS_PROG_NEW);
 	return drop_as(XLVS_DROP_RACE);
@@ -63,18 +61,18 @@ int xlvs_new(struct xdp_md *ctx)
 {
 	struct xlvs_settings *set = settings_get();
 	struct xlvs_scratch *notes = scratch_get();
-	struct packet p;
+	struct packet *p;
 
 	if (!set || !notes)
 		return XDP_PASS;
-	p = notes->packet;
-	switch (admit(&p, notes->service, set, false)) {
+	p = &notes->packet;
+	switch (admit(p, notes->service, set, false)) {
 	case ADMIT_NOT_OURS:
 		return pass_as(XLVS_NOT_OURS);
 	case ADMIT_NO_CONNECTION:
 		return pass_as(XLVS_PASS_NO_CONNECTION);
 	case ADMIT_NO_DESTINATION:
-		return refuse(ctx, &p, XLVS_DROP_NO_DESTINATION, 0);
+		return refuse(ctx, p->daddr, NOBODY, XLVS_DROP_NO_DESTINATION, 0);
 	case ADMIT_FULL:
 		return drop_as(XLVS_DROP_TABLE_FULL);
 	case ADMIT_LATER:
@@ -92,15 +90,14 @@ int xlvs_error(struct xdp_md *ctx)
 {
 	struct xlvs_settings *set = settings_get();
 	struct xlvs_scratch *notes = scratch_get();
-	struct packet p;
 
 	if (!set || !notes)
 		return XDP_DROP;
 	if (!error_allowed(notes, set))
 		return drop_as(XLVS_DROP_ERROR_LIMITED);
-	p = notes->packet;
 	count(notes->error_outcome);
-	return send_error(ctx, &p, notes->error_outcome, notes->error_mtu);
+	account_error(&notes->packet, notes->error_dest);
+	return send_error(ctx, &notes->packet, notes);
 }
 
 /* Run by `up` to learn how long a jiffy is. */

@@ -9,8 +9,8 @@
 #include "../checksum.h"
 
 struct translation {
-	const __u8 *saddr;
-	const __u8 *daddr;
+	__u8 saddr[16];
+	__u8 daddr[16];
 	__be16 sport;
 	__be16 dport;
 };
@@ -44,7 +44,8 @@ static __always_inline bool translate_ip(void *data, void *end, const struct pac
 
 /*
  * Translate the packet; ttl_step is 1 when it is forwarded, 0 when it stays here. The
- * checksum is updated incrementally, or made whole if the sender left it partial.
+ * checksum is updated incrementally, or made whole if the sender left it partial or,
+ * over IPv4's UDP, out (IPVS puts one in, too).
  */
 static __always_inline bool translate(struct xdp_md *ctx, const struct packet *p,
 				      const struct translation *t, __u8 ttl_step)
@@ -58,7 +59,7 @@ static __always_inline bool translate(struct xdp_md *ctx, const struct packet *p
 		return false;
 	ports[0] = t->sport;
 	ports[1] = t->dport;
-	if (unlikely(checksum_partial(p, *check))) {
+	if (unlikely(checksum_partial(p, *check) || !*check)) {
 		__u16 whole;
 
 		*check = 0;
@@ -71,8 +72,6 @@ static __always_inline bool translate(struct xdp_md *ctx, const struct packet *p
 		*check = whole;
 		return true;
 	}
-	if (p->protocol == IPPROTO_UDP && !*check)
-		return true;
 	old = sum_words(p->saddr, p->family) + sum_words(p->daddr, p->family) + p->sport + p->dport;
 	new = sum_words(t->saddr, p->family) + sum_words(t->daddr, p->family) + t->sport + t->dport;
 	*check = csum_replace(*check, old, new);

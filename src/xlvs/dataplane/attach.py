@@ -160,7 +160,9 @@ class Interfaces:
     def _write_port(self, ifindex: int, mode: str) -> None:
         generic = layout.PORT_GENERIC if mode == "generic" else 0
         kept = self._port(ifindex).flags & layout.PORT_CLSACT
-        row = layout.PortRow(flags=layout.PORT_XDP | generic | kept, mtu=self._host.mtu(ifindex))
+        back = layout.PORT_TX if self._host.transmits_back(ifindex) else 0
+        flags = layout.PORT_XDP | generic | kept | back
+        row = layout.PortRow(flags=flags, mtu=self._host.mtu(ifindex))
         self._store_port(ifindex, row)
 
     def _write_vlans(self) -> None:

@@ -31,6 +31,9 @@ class Host(Protocol):
     def mtu(self, ifindex: int) -> int:
         """An interface's MTU in bytes, at most 65535."""
 
+    def transmits_back(self, ifindex: int) -> bool:
+        """Whether what XDP sends back out of this interface (XDP_TX) leaves at once."""
+
     def vlan_devices(self, parents: Iterable[int]) -> list[VlanDevice]:
         """The VLAN devices on top of these interfaces (ifindexes), of one or two tags."""
 
@@ -58,6 +61,11 @@ class BareHost:
         """Ethernet's."""
         del ifindex
         return 1500
+
+    def transmits_back(self, ifindex: int) -> bool:
+        """As a network card's driver does."""
+        del ifindex
+        return True
 
     def vlan_devices(self, parents: Iterable[int]) -> list[VlanDevice]:
         """There are none."""

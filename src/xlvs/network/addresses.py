@@ -6,8 +6,12 @@ import errno
 import fcntl
 import socket
 import struct
+import sys
+from array import array
 
-_SIOCGIFMTU = 0x8921  # linux/sockios.h
+_SIOCGIFMTU, _SIOCETHTOOL = 0x8921, 0x8946  # linux/sockios.h
+_ETHTOOL_GDRVINFO = 3  # linux/ethtool.h: struct ethtool_drvinfo, the driver's name in its bytes 4 to 36
+_DRVINFO_SIZE = 196
 _ANY_PORT = 9  # discard; nothing is sent
 
 # linux/rtnetlink.h and linux/netlink.h
@@ -59,3 +63,14 @@ class SocketHost:
             answer = fcntl.ioctl(probe, _SIOCGIFMTU, request)
         size: int = struct.unpack_from("16si", answer)[1]
         return min(size, 0xFFFF)
+
+    def transmits_back(self, ifindex: int) -> bool:
+        """Not on veth: it hands such frames to a peer without XDP only when others follow."""
+        answer = array("B", _ETHTOOL_GDRVINFO.to_bytes(4, sys.byteorder).ljust(_DRVINFO_SIZE, b"\0"))
+        request = struct.pack("16sP16x", socket.if_indextoname(ifindex).encode(), answer.buffer_info()[0])
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                fcntl.ioctl(probe, _SIOCETHTOOL, request)
+            except OSError:
+                return False  # a device without ethtool: redirecting is the safe way
+        return answer.tobytes()[4:36].rstrip(b"\0") != b"veth"
