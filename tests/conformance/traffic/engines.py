@@ -133,7 +133,12 @@ class Xlvs:
         from xlvs.model import AF_INET, AF_INET6, L4, Forward, ServiceKey
 
         family = AF_INET if vip.version == 4 else AF_INET6
-        names = {Forward.MASQ: "Masq", Forward.ROUTE: "Route", Forward.TUNNEL: "Tunnel"}
+        names = {
+            Forward.MASQ: "Masq",
+            Forward.ROUTE: "Route",
+            Forward.TUNNEL: "Tunnel",
+            Forward.LOCAL: "Local",
+        }
         lines = []
         for protocol, port in ((L4.TCP, 80), (L4.UDP, 53)):
             service = self._plane.service(ServiceKey(family, protocol, vip.packed, port))

@@ -246,6 +246,46 @@ def servers_on_their_own(stage: Stage) -> None:
     stage.inside("RS1", packet)
 
 
+def one_arm(stage: Stage) -> None:
+    """A client on the servers' own network: what the director sends leaves where it came in."""
+    flow = stage.flow_inside()
+    flow.tcp("S")
+    flow.tcp("A")
+    flow.tcp("PA", REQUEST)
+    flow.tcp("A", FULL[: 1360 if stage.family == 4 else 1340], acknowledge=False)
+    replace_network(flow, Network(ttl=1)).tcp("A", acknowledge=False)
+    flow.tcp("FA")
+    flow.tcp("R")
+
+
+def far_server(stage: Stage) -> None:
+    """A server beyond a router."""
+    client_closes_first(stage.flow())
+    flow = stage.flow(40001)
+    flow.open()
+    flow.tcp("A", FULL[:1361], acknowledge=False)
+
+
+def on_director(stage: Stage) -> None:
+    """The director itself is the server; nobody listens there."""
+    for port in (40000, 40001, 40002):
+        stage.flow(port).tcp("S")
+    stage.flow(40003).tcp("A")
+
+
+def places() -> Iterator[Scenario]:
+    for family in (4, 6):
+        for method, option in METHODS.items():
+            rules = _choice_rules("rr", method, (1, 1))
+            yield Scenario(f"{method}{family}: one arm", family, rules, one_arm)
+            rules = ["-A -t {vip}:80 -s rr", f"-a -t {{vip}}:80 -r {{far}}:80 {option}"]
+            yield Scenario(f"{method}{family}: a far server", family, rules, far_server)
+            port = 8080 if method == "nat" else 80
+            rules = ["-A -t {vip}:80 -s rr", f"-a -t {{vip}}:80 -r {{dip}}:{port} {option}"]
+            rules.append("-a -t {vip}:80 -r {rs1}:80 -m")
+            yield Scenario(f"{method}{family}: on the director itself", family, rules, on_director)
+
+
 def mixed() -> Iterator[Scenario]:
     for family in (4, 6):
         for method, option in METHODS.items():
@@ -401,7 +441,7 @@ def _choice(name: str, family: int, rules: list[str], method: str, play: Callabl
 
 def scenarios() -> dict[str, Scenario]:
     """All of them by name; names are unique, and so are their VIPs."""
-    found = [*conversations(), *mixed(), *choices()]
+    found = [*conversations(), *mixed(), *places(), *choices()]
     by_name = {scenario.name: scenario for scenario in found}
     assert len(by_name) == len(found) == len({scenario.vip for scenario in found})
     return by_name

@@ -6,7 +6,7 @@ import time
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_interface, ip_network
 
 from tests.conformance.traffic.engines import Director, listing
 from tests.conformance.traffic.packets import (
@@ -21,7 +21,7 @@ from tests.conformance.traffic.packets import (
     tcp_packet,
     udp_packet,
 )
-from tests.conformance.traffic.world import INSIDE, NAMES, OUTSIDE, Frame, World, server_address
+from tests.conformance.traffic.world import ADDRESSES, INSIDE, NAMES, OUTSIDE, Frame, World, server_address
 
 # A connection that a new one takes the place of is gone after the kernel's next timer tick.
 REPLACED = 0.05
@@ -79,9 +79,13 @@ class Stage:
         """Type ipvsadm lines.
 
         {vip}, {rs1} to {rs3} stand for addresses, {other1} to {other3} for those of the other
-        family, {method} for the option of the forwarding method.
+        family, {far} for a server beyond a router, {dip} for the director's own inside address,
+        {method} for the option of the forwarding method.
         """
         names: dict[str, str] = {"vip": _bracketed(self.vip), "method": self.method}
+        plan = ADDRESSES[self.family]
+        names["dip"] = _bracketed(ip_interface(plan["inside"]).ip)
+        names["far"] = _bracketed(ip_network(plan["far"])[7])
         for number in (1, 2, 3):
             names[f"rs{number}"] = _bracketed(server_address(self.family, number))
             names[f"other{number}"] = _bracketed(server_address(10 - self.family, number))
@@ -100,9 +104,9 @@ class Stage:
         """A packet from the clients' side; what came of it is looked at after ``wait`` seconds."""
         return self._exchange(OUTSIDE, "router", packet, wait)
 
-    def inside(self, server: str, packet: bytes) -> list[Frame]:
-        """A packet from a real server."""
-        return self._exchange(INSIDE, server, packet)
+    def inside(self, sender: str, packet: bytes, wait: float = 0) -> list[Frame]:
+        """A packet from a real server, or from the client among them."""
+        return self._exchange(INSIDE, sender, packet, wait)
 
     def _exchange(self, side: str, sender: str, packet: bytes, wait: float = 0) -> list[Frame]:
         self.lines.append(f"> {sender} | {describe(packet)}")
@@ -131,6 +135,11 @@ class Stage:
     def flow(self, port: int = 40000, client: int = 1, vport: int = 80) -> Flow:
         return Flow(self, (self.client(client), port), (self.vip, vport))
 
+    def flow_inside(self) -> Flow:
+        """A flow of the client that lives among the servers: in and out on one interface."""
+        client = ip_address(ADDRESSES[self.family]["client"])
+        return Flow(self, (client, 40000), (self.vip, 80), inside=True)
+
     def ping(self) -> None:
         self.outside(echo_packet(self.client(), self.vip, 1, Network(identity=1)))
 
@@ -147,6 +156,7 @@ class Flow:
     server_sequence: int = 70000
     server: str = ""
     seen: Endpoints | None = None
+    inside: bool = False
     packets: int = field(default=0)
 
     def tcp(self, flags: str, data: bytes = b"", *, acknowledge: bool = True, **fields: object) -> None:
@@ -159,12 +169,12 @@ class Flow:
             self.sequence += len(data) + sum(flag in flags for flag in "SF")
         wait = REPLACED if "S" in flags and self.packets else 0
         packet = tcp_packet(self.source, self.target, segment, self._network())
-        self._notice(self.stage.outside(packet, wait))
+        self._send(packet, wait)
 
     def udp(self, data: bytes, *, sum_it: bool = True) -> None:
         """The client sends a datagram."""
         packet = udp_packet(self.source, self.target, data, self._network(), sum_it=sum_it)
-        self._notice(self.stage.outside(packet))
+        self._send(packet)
 
     def answer(self, flags: str, data: bytes = b"", network: Network | None = None) -> None:
         """The server that got the client's packets sends a segment, if its way leads through the director."""
@@ -197,7 +207,9 @@ class Flow:
         # Under DR and TUN the server sees the VIP itself, and answers past the director.
         return self.seen.target[0] != self.target[0]
 
-    def _notice(self, frames: Sequence[Frame]) -> None:
+    def _send(self, packet: bytes, wait: float = 0) -> None:
+        stage = self.stage
+        frames = stage.inside("client", packet, wait) if self.inside else stage.outside(packet, wait)
         for frame in frames:
             ends = endpoints(frame.content[14:])
             if frame.side == INSIDE and ends is not None and ends.source == self.source:

@@ -28,11 +28,25 @@ ETH_P_ALL = 3
 OUTSIDE, INSIDE = "outside", "inside"
 SERVERS = 3
 INSIDE_MTU = 1400  # less than the outside's 1500
-# Addresses of each family: the director's two, the routers beyond which clients live, and the
-# real servers' own.
+# Addresses of each family: the director's two, the router beyond which clients live, the real
+# servers' own, a client among them, and a network beyond the third of them.
 ADDRESSES = {
-    4: {"outside": "10.9.0.1/24", "router": "10.9.0.254", "inside": "10.19.0.1/24", "server": "10.19.0.{}"},
-    6: {"outside": "fd09::1/64", "router": "fd09::254", "inside": "fd19::1/64", "server": "fd19::{}"},
+    4: {
+        "outside": "10.9.0.1/24",
+        "router": "10.9.0.254",
+        "inside": "10.19.0.1/24",
+        "server": "10.19.0.{}",
+        "client": "10.19.0.100",
+        "far": "10.29.0.0/24",
+    },
+    6: {
+        "outside": "fd09::1/64",
+        "router": "fd09::254",
+        "inside": "fd19::1/64",
+        "server": "fd19::{}",
+        "client": "fd19::100",
+        "far": "fd29::/64",
+    },
 }
 # Where barriers go: nobody's addresses, routed plainly through the director.
 BARRIER = {OUTSIDE: ip_address("10.9.0.253"), INSIDE: ip_address("10.19.0.253")}
@@ -42,6 +56,7 @@ MAC = {
     "director-outside": bytes.fromhex("020000000901"),
     "director-inside": bytes.fromhex("020000001901"),
     "router": bytes.fromhex("0200000009fe"),
+    "client": bytes.fromhex("020000001964"),
     "nobody": bytes.fromhex("0200000000fd"),
     **{f"RS{number}": bytes.fromhex(f"0200000019{10 + number}") for number in range(1, SERVERS + 1)},
 }
@@ -221,7 +236,9 @@ def _configure_director(vips: Iterable[Address]) -> None:
         _neighbour(OUTSIDE, plan["router"], "router")
         for number in range(1, SERVERS + 1):
             _neighbour(INSIDE, str(server_address(family, number)), f"RS{number}")
+        _neighbour(INSIDE, plan["client"], "client")
         _ip(version, "route", "add", "default", "via", plan["router"])
+        _ip(version, "route", "add", plan["far"], "via", str(server_address(family, SERVERS)))
     commands = [f"address add {vip} dev lo{' nodad' if vip.version == 6 else ''}\n" for vip in vips]
     subprocess.run(["ip", "-batch", "-"], input="".join(commands), text=True, check=True)
     for side, address in BARRIER.items():
