@@ -52,7 +52,7 @@ def test_up_exec_list_down(method: Method) -> None:
         assert up.returncode == 0, up.stderr
         assert root_namespace() == before
         asked = [
-            command("exec", "--name", name, "client", "--", "curl", "-sS", "http://10.1.252.161")
+            command("exec", "--name", name, "client", "--", "curl", "-sS", "-m5", "http://10.1.252.161")
             for _ in "123"
         ]
         assert [done.stdout for done in asked] == [f"<h1>RS{number}</h1>\n" for number in (3, 2, 1)]

@@ -71,7 +71,9 @@ class TestUndo:
         assert machines.run("rs1", ["sysctl", "-n", "net.ipv4.conf.all.arp_ignore"]) == "8\n"
 
     def test_a_preparation_that_fails_takes_itself_back(self, machines: build.Lab) -> None:
-        machines.run("rs1", ["ip", "link", "set", "eth0", "xdp", "obj", decap.OBJECT, "sec", "xdp"])
+        attach = f"bpftool prog load {decap.OBJECT} /sys/fs/bpf/foreign type xdp"
+        attach += " && bpftool net attach xdp pinned /sys/fs/bpf/foreign dev eth0"
+        machines.run("rs1", ["bash", "-c", attach])
         before = snapshot(machines)
         failed = labs.attempt(machines, "rs1", "realserver", "prepare", "--method", "tun", "--vip", VIP4)
         assert (failed.returncode, failed.stderr) == (1, "xlvs: another XDP program is on eth0 already\n")

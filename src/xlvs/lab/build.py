@@ -263,28 +263,19 @@ def _node_lines(node: Node) -> Iterator[str]:
 
 
 def _tear_down(lab: Lab, say: Say) -> None:
-    troubles = []
-    if namespaces.exists(lab.namespace("director")):
-        troubles += _try(lab.typed("director", xlvs("down")))
-    if lab.method is not Method.NAT:
-        for node in lab.topology.real_servers:
-            if namespaces.exists(lab.namespace(node.name)):
-                troubles += _try(lab.typed(node.name, xlvs("realserver", "undo")))
     present = [name for name in lab.namespaces if namespaces.exists(name)]
+    # What stands in maps and pins does not go with a namespace: take it back by the users' own commands.
+    undo = {node.name: xlvs("realserver", "undo") for node in lab.topology.real_servers}
+    undo["director"] = xlvs("down")
+    troubles = namespaces.try_all(
+        lab.typed(node, command) for node, command in undo.items() if lab.namespace(node) in present
+    )
     namespaces.kill_processes(present)
     for name in present:
         namespaces.delete(name)
     shutil.rmtree(lab.folder, ignore_errors=True)
     for trouble in troubles:
         say(f"while taking down: {trouble}")
-
-
-def _try(command: Sequence[str]) -> list[str]:
-    try:
-        namespaces.run(command)
-    except XlvsError as error:
-        return [str(error)]
-    return []
 
 
 @contextmanager

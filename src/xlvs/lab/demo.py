@@ -110,9 +110,9 @@ class _Scene:
             self._type("director", f"xlvs ipvsadm -a {self._server(number)}")
         self._requests()
         self._listing()
-        self._reply_path()
         self._client_addresses()
         self._take_out()
+        self._reply_path()
 
     def _type(self, node: str, line: str) -> str:
         """Type a command on a node, show it with what it prints."""
@@ -130,7 +130,8 @@ class _Scene:
         return f"{self._service} -r {host_port(self._topology.rip(number))} {self._topology.method.option}"
 
     def _requests(self) -> None:
-        answers = [self._type("client", f"curl -sS {self._topology.url()}").strip() for _ in range(REQUESTS)]
+        curl = f"curl -sS --max-time 5 {self._topology.url()}"
+        answers = [self._type("client", curl).strip() for _ in range(REQUESTS)]
         # rr begins with the server that was added last, as IPVS does.
         expected = [self._pages[-1 - turn % len(self._pages)] for turn in range(REQUESTS)]
         self._found(answers == expected, f"rr gave {_names(answers)}")

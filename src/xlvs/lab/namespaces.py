@@ -12,8 +12,9 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import IO
 
 from xlvs.errors import XlvsError
@@ -43,26 +44,44 @@ def run(command: Sequence[str], text: str | None = None) -> str:
 
 
 def run_all(commands: Iterable[Sequence[str]]) -> None:
-    """Run commands side by side; all must succeed, and none is left when one does not."""
-    running: list[tuple[Sequence[str], subprocess.Popen[bytes], IO[bytes]]] = []
+    """Run commands side by side; all must succeed, and none is left running when one does not."""
+    with _side_by_side(commands) as running:
+        for process, trouble in running:
+            if process.wait():
+                raise trouble()
+
+
+def try_all(commands: Iterable[Sequence[str]]) -> list[str]:
+    """Run commands side by side, and say what went wrong with those that failed."""
+    with _side_by_side(commands) as running:
+        return [str(trouble()) for process, trouble in running if process.wait()]
+
+
+@contextmanager
+def _side_by_side(
+    commands: Iterable[Sequence[str]],
+) -> Iterator[list[tuple[subprocess.Popen[bytes], Callable[[], XlvsError]]]]:
+    running: list[tuple[subprocess.Popen[bytes], Callable[[], XlvsError]]] = []
     with ExitStack() as stack:
         try:
             for command in commands:
                 # A file, not a pipe: a daemon that keeps its stderr would hold the reader.
-                words: IO[bytes] = stack.enter_context(tempfile.TemporaryFile())
+                words = stack.enter_context(tempfile.TemporaryFile())
                 process = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=words, stderr=subprocess.STDOUT
                 )
-                running.append((command, process, words))
-            for command, process, words in running:
-                if process.wait():
-                    words.seek(0)
-                    raise failure(command, words.read().decode(errors="replace"))
+                running.append((process, partial(_trouble, command, words)))
+            yield running
         finally:
-            for _, process, _ in running:
+            for process, _ in running:
                 if process.poll() is None:
                     process.kill()
                     process.wait()
+
+
+def _trouble(command: Sequence[str], words: IO[bytes]) -> XlvsError:
+    words.seek(0)
+    return failure(command, words.read().decode(errors="replace"))
 
 
 def failure(command: Sequence[str], output: str) -> XlvsError:
