@@ -68,7 +68,7 @@ static __always_inline int forward_reply(struct xdp_md *ctx, const struct packet
 	if (conn->flags & XLVS_CONN_OWN)
 		return hand_over(ctx, XLVS_HANDED_OWN);
 	if (unlikely(p->ttl <= 1))
-		return refuse(ctx, conn->vaddr, conn->dest, XLVS_DROP_TTL, 0);
+		return refuse(ctx, conn->vaddr, NOBODY, XLVS_DROP_TTL, 0);
 	copy_address(t.saddr, conn->vaddr);
 	copy_address(t.daddr, p->daddr);
 	outcome = hop_resolve(ctx, &conn->back, p->family, t.saddr, t.daddr, set, &hop);
@@ -80,7 +80,7 @@ static __always_inline int forward_reply(struct xdp_md *ctx, const struct packet
 	if (unlikely(outcome))
 		return hand_over(ctx, outcome);
 	if (unlikely(p->length > hop.mtu))
-		return too_big(ctx, p, t.saddr, conn->dest, hop.mtu);
+		return too_big(ctx, p, t.saddr, NOBODY, hop.mtu);
 	if (!translate(ctx, p, &t, 1))
 		return drop_as(XLVS_DROP_MALFORMED);
 	return emit(ctx, &hop, p->l3, p->family);
@@ -124,13 +124,15 @@ static __always_inline int forward_request(struct xdp_md *ctx, const struct pack
 	struct xlvs_conn *conn = flow->conn;
 	__u32 flags = conn->flags, method = flags & XLVS_CONN_METHOD, overhead = 0;
 	struct translation t = { .sport = p->sport, .dport = conn->dport };
+	/* IPVS knows its own errors as answers by their quotation, which NAT's do not match. */
+	__u32 counted = method == XLVS_MASQ ? NOBODY : conn->dest;
 	enum xlvs_outcome outcome = XLVS_FORWARDED;
 	struct xlvs_hop hop;
 
 	copy_address(t.saddr, p->saddr);
 	copy_address(t.daddr, conn->daddr);
 	if (unlikely(p->ttl <= 1 && !(flags & XLVS_CONN_LOCAL)))
-		return refuse(ctx, p->daddr, conn->dest, XLVS_DROP_TTL, 0);
+		return refuse(ctx, p->daddr, counted, XLVS_DROP_TTL, 0);
 	if (likely(!(flags & XLVS_CONN_LOCAL)))
 		outcome = hop_resolve(ctx, &dest->hop, dest->family, 0, dest->address, set, &hop);
 	if (unlikely(!flow_holds(flow)))
@@ -145,7 +147,7 @@ static __always_inline int forward_request(struct xdp_md *ctx, const struct pack
 	if (method == XLVS_TUNNEL)
 		overhead = tunnel_header(dest);
 	if (unlikely(p->length + overhead > hop.mtu))
-		return too_big(ctx, p, p->daddr, conn->dest, hop.mtu - overhead);
+		return too_big(ctx, p, p->daddr, counted, hop.mtu - overhead);
 	return send_request(ctx, p, method, dest, &t, &hop);
 }
 

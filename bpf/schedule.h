@@ -12,8 +12,8 @@
 #define XLVS_SCHEDULE_H
 
 #include "conn.h"
+#include "service.h"
 
-#define NOBODY	     0xffffffffu
 #define MARK_RETRIES 8
 /* Members looked at for one choice: the verifier's budget, not a limit of services. */
 #define SCAN_MEMBERS 65536

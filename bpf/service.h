@@ -6,6 +6,8 @@
 #include "maps.h"
 #include "parse.h"
 
+#define NOBODY 0xffffffffu /* no destination */
+
 /* The row of the service that a packet is for, or null. */
 static __always_inline __u32 *service_find(const struct packet *p)
 {
