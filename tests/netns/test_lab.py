@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +45,16 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(build.xlvs("lab", *arguments), capture_output=True, text=True, check=False)
 
 
+def pins(name: str) -> list[str]:
+    """The folders of pins that a lab's director and real servers have."""
+    show = "import sys; from xlvs.dataplane import pins; from xlvs.realserver import decap;"
+    show += "print(pins.namespace_folder()); print(decap.folder('eth0'))"
+    lab = build.load(name)
+    found = "".join(lab.run(node, [sys.executable, "-c", show]) for node in ("director", "rs1"))
+    # As seen from here: a process under `ip netns exec` reaches them through /proc/PID/root.
+    return ["/run/xlvs" + path.rpartition("/run/xlvs")[2] for path in found.split()]
+
+
 @pytest.mark.parametrize("method", list(Method))
 def test_up_exec_list_down(method: Method) -> None:
     name, before = labs.fresh_name(), root_namespace()
@@ -74,6 +85,8 @@ def test_up_exec_list_down(method: Method) -> None:
             1,
             f"xlvs: there is a lab '{name}' already; 'xlvs lab down --name {name}' removes it\n",
         )
+        pinned = pins(name)
+        assert [os.path.exists(path) for path in pinned] == [True, False, False, method is Method.TUN]
         assert command("exec", "--name", name, "client", "--", "sh", "-c", "exit 7").returncode == 7
         unknown = command("exec", "--name", name, "rs9", "--", "true")
         assert (unknown.returncode, unknown.stderr) == (
@@ -84,6 +97,7 @@ def test_up_exec_list_down(method: Method) -> None:
         down = command("down", "--name", name)
     assert (down.returncode, down.stdout) == (0, f"lab '{name}' is gone\n")
     assert left_of(name) == []
+    assert [path for path in pinned if os.path.exists(path)] == []
     missing = command("down", "--name", name)
     assert missing.returncode == 1
     assert missing.stderr.startswith(f"xlvs: there is no lab '{name}'")

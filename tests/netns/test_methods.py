@@ -166,13 +166,14 @@ def outcomes(made: build.Lab) -> Counter[str]:
     )
 
 
+@pytest.fixture(scope="module")
+def tunnels() -> Iterator[build.Lab]:
+    with labs.lab(Method.TUN, ipv6=True, rules=False) as built:
+        yield built
+
+
 class TestMixedFamilies:
     """TUN with another family outside than inside."""
-
-    @pytest.fixture(scope="class")
-    def tunnels(self) -> Iterator[build.Lab]:
-        with labs.lab(Method.TUN, ipv6=True, rules=False) as built:
-            yield built
 
     @pytest.mark.parametrize(("inner6", "outer6"), [(False, True), (True, False)], ids=["4in6", "6in4"])
     def test_answers_and_uploads(
@@ -189,12 +190,16 @@ class TestMixedFamilies:
             upload(tunnels, f"{topology.url(inner6)}/upload/{name}{inner6:d}{outer6:d}", tmp_path)
 
 
-class TestOnTheDirectorItself:
-    @families
-    def test_the_director_is_a_client_of_its_own_vip(self, made: build.Lab, ipv6: bool) -> None:
-        answers = labs.answers(made, 4, ipv6=ipv6, node="director")
-        assert set(answers) == {"<h1>RS1</h1>", "<h1>RS2</h1>"}
+@families
+def test_the_director_is_a_client_of_its_own_vip(ipv6: bool) -> None:
+    """By NAT only, as with IPVS: with DR and TUN a real server has the VIP, and would answer itself."""
+    with labs.lab(Method.NAT, ipv6=True) as built:
+        for node in ("director", "client", "director"):
+            answers = labs.answers(built, 2, ipv6=ipv6, node=node)
+            assert answers == ["<h1>RS2</h1>", "<h1>RS1</h1>"]
 
+
+class TestOnTheDirectorItself:
     @pytest.fixture
     def local(self, made: build.Lab) -> str:
         """nginx on the director itself, port 8080."""

@@ -47,7 +47,7 @@ class Screen:
 
     def lines(self, text: str, indent: str = "    ") -> None:
         for line in text.splitlines():
-            self.write(f"{indent}{line}".rstrip())
+            self.write(f"{indent}{line}")
 
     def finding(self, finding: Finding) -> None:
         mark = self._styled("32", "ok ") if finding.held else self._styled("31", "NOT")
