@@ -15,7 +15,7 @@ import pytest
 
 from tests.netns import topology
 from tests.netns.topology import PORT, REPOSITORY, Site, assert_unbroken
-from xlvs.lab import build
+from xlvs.lab import build, namespaces
 
 pytestmark = pytest.mark.root
 
@@ -45,6 +45,15 @@ def traces(site: Site) -> dict[str, str]:
         "accept_local": ["sysctl", "-n", "net.ipv4.conf.lo.accept_local"],
     }
     return {name: site.run(command).stdout for name, command in commands.items()}
+
+
+def ended(pid: int) -> bool:
+    """Whether a process has ended; whoever inherits it may be slow to bury it."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
 
 
 def managed(site: Site) -> list[str]:
@@ -105,7 +114,7 @@ class TestDown:
         assert traces(site) == before
         assert managed(site) == []
         assert run_files(site) == []
-        assert not os.path.exists(f"/proc/{helper}")
+        assert ended(helper)
 
     def test_gives_the_sysctl_back_as_it_was(self, site: Site) -> None:
         site.run(["sysctl", "-w", "net.ipv4.conf.lo.accept_local=1"])
@@ -390,7 +399,7 @@ class TestHelper:
                 refresh(plane)
             Plane.refresh = broken
             slowpath.main([])"""
-        inside = build.namespaces.inside(site.namespace, [sys.executable, "-c", code])
+        inside = namespaces.inside(site.namespace, [sys.executable, "-c", code])
         with subprocess.Popen(inside) as helper:
             deadline = time.monotonic() + 5
             while not site.status()["helper_trouble"] and time.monotonic() < deadline:

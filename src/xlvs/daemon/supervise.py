@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from contextlib import contextmanager, suppress
 
 from xlvs.dataplane import pins
 from xlvs.errors import XlvsError
+
+_PATIENCE = 5.0  # seconds that the helper may take to start or to end
 
 
 def _path(what: str = "slowpath") -> str:
@@ -67,22 +70,27 @@ def start() -> None:
         start_new_session=True,
         cwd="/",
     )
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + _PATIENCE
     while not running() and time.monotonic() < deadline:
         time.sleep(0.02)
 
 
 def stop() -> None:
-    """Stop the helper, wait for it, and remove what it left."""
+    """Stop the helper, wait for its end, and remove what it left."""
     pid = running()
     if pid:
         with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + 5
-        while running() == pid and time.monotonic() < deadline:
-            time.sleep(0.02)
+            _end(os.pidfd_open(pid))
     if not running():
         _forget()
+
+
+def _end(process: int) -> None:
+    try:
+        signal.pidfd_send_signal(process, signal.SIGTERM)
+        select.select([process], [], [], _PATIENCE)
+    finally:
+        os.close(process)
 
 
 def note_trouble(text: str) -> None:
