@@ -42,8 +42,8 @@ class Director(Protocol):
     def stop(self) -> None:
         """End, and leave nothing behind."""
 
-    def ipvsadm(self, arguments: Sequence[str]) -> str:
-        """Run ipvsadm; all that it printed."""
+    def ipvsadm(self, arguments: Sequence[str], typed: str = "") -> str:
+        """Run ipvsadm with ``typed`` as its standard input; all that it printed."""
 
     def destinations(self, vip: Address) -> list[str]:
         """Destinations of a VIP's services (TCP 80, UDP 53), with their counters of connections."""
@@ -61,10 +61,10 @@ class Ipvs:
     def stop(self) -> None:
         self.ipvsadm(["-C"])
 
-    def ipvsadm(self, arguments: Sequence[str]) -> str:
+    def ipvsadm(self, arguments: Sequence[str], typed: str = "") -> str:
         run = subprocess.run(
             ["ipvsadm", *arguments],
-            stdin=subprocess.DEVNULL,
+            input=typed,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -121,8 +121,8 @@ class Xlvs:
     def stop(self) -> None:
         self._call(["down"])
 
-    def ipvsadm(self, arguments: Sequence[str]) -> str:
-        return _in_child(["xlvs", "ipvsadm", *arguments])[0]
+    def ipvsadm(self, arguments: Sequence[str], typed: str = "") -> str:
+        return _in_child(["xlvs", "ipvsadm", *arguments], typed)[0]
 
     def _call(self, arguments: Sequence[str]) -> None:
         output, status = _in_child(["xlvs", *arguments])
@@ -163,17 +163,20 @@ class Xlvs:
         return sorted(lines)
 
 
-def _in_child(argv: list[str]) -> tuple[str, int]:
+def _in_child(argv: list[str], typed: str = "") -> tuple[str, int]:
     """Run the command line of xlvs in a fork of this process; its output and exit status."""
     from xlvs.cli.main import main
 
-    with tempfile.TemporaryFile() as output:
+    with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as output:
+        source.write(typed.encode())
+        source.seek(0)
         child = os.fork()
         if child == 0:
             status = 70
             try:
-                os.dup2(output.fileno(), 1)
-                os.dup2(output.fileno(), 2)
+                for number, stream in enumerate((source, output, output)):
+                    os.dup2(stream.fileno(), number)
+                sys.stdin = os.fdopen(0)
                 sys.stdout, sys.stderr, sys.argv = os.fdopen(1, "w"), os.fdopen(2, "w"), argv
                 status = main()
             except SystemExit as end:

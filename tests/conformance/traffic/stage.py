@@ -89,11 +89,14 @@ class Stage:
         for number in (1, 2, 3):
             names[f"rs{number}"] = _bracketed(server_address(self.family, number))
             names[f"other{number}"] = _bracketed(server_address(10 - self.family, number))
-        for rule in rules:
-            line = rule.format_map(names)
-            self.lines.append(f"$ ipvsadm {line}")
-            said = self._director.ipvsadm(line.split())
-            self.lines += [f"  {text}" for text in said.splitlines()]
+        lines = [rule.format_map(names) for rule in rules]
+        self.lines += [f"$ ipvsadm {line}" for line in lines]
+        # Several at once are restored, to start one process instead of many.
+        if len(lines) == 1:
+            said = self._director.ipvsadm(lines[0].split())
+        else:
+            said = self._director.ipvsadm(["-R"], "".join(f"{line}\n" for line in lines))
+        self.lines += [f"  {text}" for text in said.splitlines()]
         self._look()
 
     def note(self, arguments: str, text: str) -> None:
