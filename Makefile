@@ -14,7 +14,7 @@ BPF_FLAGS := -O2 -g -target bpf -mcpu=v3 -Wall -Wextra -Werror -Wno-unused-param
 	-I/usr/include/$(shell uname -m)-linux-gnu -Ibpf
 BPF_DIR := src/xlvs/dataplane/objects
 BPF_OBJECTS := $(patsubst bpf/%.c,$(BPF_DIR)/%.o,$(wildcard bpf/*.bpf.c))
-BPF_TEXTS = $(shell find bpf -name '*.[ch]')
+C_TEXTS = $(shell find bpf bench -name "*.[ch]")
 
 .PHONY: help setup bpf demo test quick lint format bench wheel clean
 
@@ -53,13 +53,13 @@ lint: setup ## ruff, mypy --strict, clang-format
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
-	@$(if $(BPF_TEXTS),$(CLANG_FORMAT) --dry-run -Werror $(BPF_TEXTS))
+	@$(CLANG_FORMAT) --dry-run -Werror $(C_TEXTS)
 	@echo "lint: clean"
 
 format: setup ## lay out Python and C as lint wants them
 	@$(VENV)/ruff check --fix --quiet . || true
 	@$(VENV)/ruff format .
-	@$(if $(BPF_TEXTS),$(CLANG_FORMAT) -i $(BPF_TEXTS))
+	@$(CLANG_FORMAT) -i $(C_TEXTS)
 
 wheel: setup ## build dist/xlvs-*.whl with the BPF objects inside
 	@$(VENV)/pip --disable-pip-version-check --quiet wheel --no-deps --wheel-dir dist .
