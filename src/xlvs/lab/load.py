@@ -60,11 +60,12 @@ def running(lab: Lab, url: str, clients: int = 4, node: str = "client") -> Itera
     command = namespaces.inside(lab.namespace(node), curl)
     load = Load()
     threads = [threading.Thread(target=load._ask, args=(command,)) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
     try:
+        for thread in threads:
+            thread.start()
         yield load
     finally:
         load._stop.set()
         for thread in threads:
-            thread.join()
+            if thread.ident is not None:  # interrupted early, some may never have started
+                thread.join()
