@@ -40,7 +40,6 @@ def machines(method: Method, real_servers: int = 2, *, ipv6: bool = False) -> It
     made = build.Lab(fresh_name(), method, real_servers, ipv6)
     build.reserve(made)
     try:
-        made.save(finished=False)
         build.machines(made)
         yield made
     finally:

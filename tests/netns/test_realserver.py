@@ -128,6 +128,15 @@ class TestStatus:
         assert "prog/xdp" in machines.run("rs1", ["ip", "link", "show", "eth0"])
         assert "prog/xdp" not in machines.run("rs1", ["ip", "link", "show", "old"])
 
+    def test_jumbo_frames_that_native_mode_refuses_are_served_in_generic_mode(
+        self, machines: build.Lab
+    ) -> None:
+        for node, port in (("switch", "rs1-eth0"), ("rs1", "eth0")):
+            machines.run(node, ["ip", "link", "set", port, "mtu", "9000"])
+        prepare(machines, "--method", "tun", "--vip", VIP4)
+        assert "xdpgeneric" in machines.run("rs1", ["ip", "link", "show", "eth0"])
+        assert labs.attempt(machines, "rs1", "realserver", "status").returncode == 0
+
     def test_not_prepared(self, machines: build.Lab) -> None:
         status = labs.attempt(machines, "rs1", "realserver", "status")
         assert (status.returncode, status.stdout) == (1, "not prepared\n")

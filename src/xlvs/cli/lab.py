@@ -103,7 +103,7 @@ def _exec(chosen: argparse.Namespace) -> int:
 
 
 def _list(chosen: argparse.Namespace) -> int:
-    labs = [build.load(name) for name in build.names()]
+    labs = build.present()
     if chosen.json:
         print(json.dumps([_described(lab) for lab in labs], indent=2))
         return 0

@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -86,16 +86,18 @@ class Lab:
             text=True,
         )
 
-    def save(self, finished: bool) -> None:
+    def save(self, finished: bool, folder: str | None = None) -> None:
+        """Write the state file, into the lab's own folder if no other is named."""
+        path = f"{folder or self.folder}/lab.json"
         state = {
             "method": self.method.value,
             "real_servers": self.real_servers,
             "ipv6": self.ipv6,
             "finished": finished,
         }
-        with open(f"{self.folder}/lab.json.new", "w", encoding="ascii") as file:
+        with open(f"{path}.new", "w", encoding="ascii") as file:
             json.dump(state, file)
-        os.replace(f"{self.folder}/lab.json.new", f"{self.folder}/lab.json")
+        os.replace(f"{path}.new", path)
 
 
 def names() -> list[str]:
@@ -106,6 +108,15 @@ def names() -> list[str]:
         return []
     except PermissionError as error:
         raise XlvsError("labs are root's: run this as root") from error
+
+
+def present() -> list[Lab]:
+    """The labs that are there; one that goes away meanwhile is not."""
+    labs = []
+    for name in names():
+        with suppress(XlvsError):
+            labs.append(load(name))
+    return labs
 
 
 def load(name: str) -> Lab:
@@ -135,7 +146,6 @@ def up(lab: Lab, rules: bool = True, say: Say = lambda _: None) -> Lab:
     with sigterm_interrupts():
         reserve(lab)
         try:
-            lab.save(finished=False)
             machines(lab, say)
             _direct(lab, rules, say)
             lab.save(finished=True)
@@ -155,13 +165,17 @@ def down(lab: Lab, say: Say = lambda _: None) -> None:
 
 
 def reserve(lab: Lab) -> None:
-    """Take a lab's name, which nobody else can then take."""
+    """Take a lab's name, which nobody else can then take; from then on it is listed as half built."""
     os.makedirs(LABS, mode=0o700, exist_ok=True)
-    try:
-        os.mkdir(lab.folder, mode=0o700)
-    except FileExistsError as error:
-        remedy = f"xlvs lab down --name {lab.name}"
-        raise XlvsError(f"there is a lab '{lab.name}' already; '{remedy}' removes it") from error
+    with tempfile.TemporaryDirectory(dir=LABS, prefix=".") as scratch:
+        lab.save(finished=False, folder=scratch)
+        try:
+            # A folder cannot be renamed over one that has something in it.
+            os.rename(scratch, lab.folder)
+        except OSError as error:
+            remedy = f"xlvs lab down --name {lab.name}"
+            raise XlvsError(f"there is a lab '{lab.name}' already; '{remedy}' removes it") from error
+        os.mkdir(scratch)  # what the block takes away
 
 
 def _checked(name: str) -> str:
@@ -263,17 +277,20 @@ def _node_lines(node: Node) -> Iterator[str]:
 
 
 def _tear_down(lab: Lab, say: Say) -> None:
-    present = [name for name in lab.namespaces if namespaces.exists(name)]
+    spaces = [name for name in lab.namespaces if namespaces.exists(name)]
     # What stands in maps and pins does not go with a namespace: take it back by the users' own commands.
     undo = {node.name: xlvs("realserver", "undo") for node in lab.topology.real_servers}
     undo["director"] = xlvs("down")
     troubles = namespaces.try_all(
-        lab.typed(node, command) for node, command in undo.items() if lab.namespace(node) in present
+        lab.typed(node, command) for node, command in undo.items() if lab.namespace(node) in spaces
     )
-    namespaces.kill_processes(present)
-    for name in present:
+    namespaces.kill_processes(spaces)
+    for name in spaces:
         namespaces.delete(name)
-    shutil.rmtree(lab.folder, ignore_errors=True)
+    if os.path.exists(lab.folder):
+        # Out of sight at once, so that nobody lists half of it.
+        with tempfile.TemporaryDirectory(dir=LABS, prefix=".") as scratch:
+            os.rename(lab.folder, f"{scratch}/gone")
     for trouble in troubles:
         say(f"while taking down: {trouble}")
 
