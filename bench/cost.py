@@ -1,0 +1,116 @@
+"""What a single packet costs in nanoseconds, on the scales of BPF_PROG_TEST_RUN.
+
+The programs weighed are those of a running director, with its rules, its tables and
+its routes, next hops revalidated as usual. A wrapper restores the packet before each
+repetition; the wrapper around an empty program is subtracted.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import statistics
+import struct
+from dataclasses import dataclass
+
+from bench import place
+from bench.build import compiled
+from bench.directors import xlvs
+from bench.effort import Effort
+from bench.frames import LENGTH, Load
+from bench.road import ANSWERS, CPU, FRESH_TCP, FRESH_UDP, INSIDE, KNOWN, OUTSIDE, STRANGERS, Road, Traffic
+from xlvs.dataplane import layout, libbpf
+from xlvs.dataplane.tables import Tables
+from xlvs.errors import XlvsError
+
+_CONTEXT = struct.Struct("=6I")  # struct xdp_md
+_PACKET = bytes(LENGTH)
+
+
+@dataclass(frozen=True)
+class Weighing:
+    """One line of the table: which packets, at which director, and what is asked (ns)."""
+
+    name: str
+    method: str  # ipvsadm's option
+    load: Load
+    interface: str = OUTSIDE
+    outcome: str = "forwarded"
+    most: float | None = None
+
+
+WEIGHINGS = (
+    Weighing("DR, known flow", "-g", KNOWN, most=60),
+    Weighing("NAT, known flow, in", "-m", KNOWN, most=80),
+    Weighing("NAT, known flow, out", "-m", ANSWERS, INSIDE, most=80),
+    Weighing("TUN, known flow", "-i", KNOWN, most=80),
+    Weighing("not ours", "-g", STRANGERS, outcome="not_ours"),
+    Weighing("DR, new UDP flow", "-g", FRESH_UDP),
+    Weighing("DR, new TCP flow", "-g", FRESH_TCP),
+    Weighing("NAT, new TCP flow", "-m", FRESH_TCP),
+)
+
+
+class Scales:
+    """The wrapper, loaded."""
+
+    def __init__(self) -> None:
+        self._object = libbpf.BpfObject(compiled("wrapper"))
+        self._object.load()
+        self._frames = libbpf.map_memory(self._object.map_fd("frames"))
+
+    def close(self) -> None:
+        """Put them away."""
+        self._object.close()
+
+    def load(self, load: Load) -> None:
+        """Which packets to weigh with."""
+        load.write(self._frames, 0)
+
+    def weigh(self, program: int | None, interface: str, repeat: int) -> int:
+        """Mean nanoseconds of a run around a program (None: the empty one)."""
+        target = self._object.program_fd("empty") if program is None else program
+        libbpf.update(self._object.map_fd("weighed"), bytes(4), target.to_bytes(4, "little"))
+        size = len(_PACKET)
+        context = _CONTEXT.pack(0, size, 0, socket.if_nametoindex(interface), 0, 0)
+        run = libbpf.test_run(self._object.program_fd("weigh"), _PACKET, repeat=repeat, context=context)
+        return run[2]
+
+
+def weigh(road: Road, traffic: Traffic, weighing: Weighing, effort: Effort) -> float:
+    """Nanoseconds that the director adds to a packet: the median of the rounds' differences."""
+    repeat = effort.fresh if weighing.load.fresh else effort.repeat
+    rounds = effort.fresh_rounds if weighing.load.fresh else effort.cost_rounds
+    director = xlvs(weighing.method, effort.slots)
+    scales = Scales()
+    try:
+        with director(road, traffic), place.inside(road.director), place.on_cpu(CPU):
+            entry = _entry_program()
+            scales.load(KNOWN)
+            scales.weigh(entry, OUTSIDE, 1000)  # the flows become known, the caches warm
+            scales.load(weighing.load)
+            before = _outcome(weighing.outcome)
+            results = []
+            for _ in range(rounds):
+                bare = scales.weigh(None, weighing.interface, repeat)
+                results.append(scales.weigh(entry, weighing.interface, repeat) - bare)
+            os.close(entry)
+            counted = _outcome(weighing.outcome) - before
+    finally:
+        scales.close()
+    if counted < 0.999 * rounds * repeat:
+        raise XlvsError(
+            f"{weighing.name}: of {rounds * repeat} packets only {counted} were {weighing.outcome}"
+        )
+    return statistics.median(results)
+
+
+def _outcome(name: str) -> int:
+    """Packets of that outcome at the director in this namespace."""
+    names = [each for each, _ in layout.OUTCOMES]
+    return sum(Tables().outcome_counts()[names.index(name)])
+
+
+def _entry_program() -> int:
+    """The entry program of the director in this namespace."""
+    return libbpf.get_pinned(f"{Tables().generation_folder()}/{layout.PROGRAMS[0]}")

@@ -1,0 +1,31 @@
+"""How long to measure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Rounds and their lengths; every figure is the median of its rounds."""
+
+    rounds: int  # of a rate
+    seconds: float  # of sending, each
+    fresh_rounds: int  # of new flows, which fill the table
+    fresh: int  # new flows in each
+    cost_rounds: int  # of a cost
+    repeat: int  # packets in each
+    slots: int  # of the connection table: room for all new flows
+
+
+FULL = Effort(
+    rounds=5, seconds=0.6, fresh_rounds=5, fresh=200_000, cost_rounds=21, repeat=200_000, slots=1 << 22
+)
+# To see that all works, not how fast.
+QUICK = Effort(
+    rounds=1, seconds=0.05, fresh_rounds=1, fresh=5_000, cost_rounds=1, repeat=5_000, slots=1 << 14
+)
+# In the guest's software emulation a packet takes thirty times as long.
+GUEST = Effort(
+    rounds=5, seconds=1.0, fresh_rounds=3, fresh=10_000, cost_rounds=1, repeat=5_000, slots=1 << 18
+)

@@ -1,0 +1,91 @@
+"""The frames that the generator sends, in the shape of ``struct frames`` of frame.h."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+TCP, UDP = 6, 17
+FLOWS, FRAME_SIZE, LENGTH = 64, 64, 60
+# The head of struct frames; its last four say when which frames were sent.
+_HEAD = struct.Struct("=8I2Q2I")
+CLIENTS = "198.18.0.0"
+FIRST_PORT = 1024
+
+
+@dataclass(frozen=True)
+class Load:
+    """What to send: UDP datagrams of 64 flows, or a new TCP or UDP flow with each frame."""
+
+    source_mac: bytes
+    target_mac: bytes
+    target: str
+    port: int
+    protocol: int = UDP
+    fresh: bool = False
+    source: str = CLIENTS
+    source_port: int = FIRST_PORT
+    # The way back: the flows' own addresses at the other end.
+    backwards: bool = False
+
+    def write(self, memory: mmap.mmap, ifindex: int, first: int = 0) -> None:
+        """Fill the generator's map; new flows begin with number ``first``."""
+        blank = self._frame(None)
+        packet = blank[14:54] if self.protocol == TCP else blank[14:60]
+        ip_sum = _sum(packet[:20])
+        pseudo = packet[12:20] + struct.pack("!BBH", 0, self.protocol, len(packet) - 20)
+        l4_sum = _sum(pseudo + packet[20:])
+        check_at = 50 if self.protocol == TCP else 40
+        sums = _native(ip_sum), _native(l4_sum), check_at
+        head = _HEAD.pack(ifindex, self.fresh, LENGTH, first, *sums, first, 0, 0, first, 0)
+        rows = [self._frame(number).ljust(FRAME_SIZE, b"\0") for number in range(FLOWS)]
+        content = head + b"".join(rows)
+        memory[: len(content)] = content
+
+    def _frame(self, flow: int | None) -> bytes:
+        """The frame of a flow; without one, its sums and its client are zero."""
+        client = bytes(4) if flow is None else (int(ip_address(self.source)) + flow).to_bytes(4, "big")
+        client_port = 0 if flow is None else self.source_port + flow
+        server = ip_address(self.target).packed
+        ends, ports = (client, server), (client_port, self.port)
+        if self.backwards:
+            ends, ports = ends[::-1], ports[::-1]
+        size = 20 if self.protocol == TCP else LENGTH - 34
+        head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + size, 0, 0x4000, 64, self.protocol, 0) + b"".join(ends)
+        if self.protocol == TCP:
+            segment = struct.pack("!HHIIBBHHH", *ports, 1, 0, 0x50, 2, 512, 0, 0)
+            at = 16
+        else:
+            segment = struct.pack("!HHHH", *ports, size, 0).ljust(size, b"x")
+            at = 6
+        if flow is not None:
+            pseudo = head[12:20] + struct.pack("!BBH", 0, self.protocol, size)
+            segment = segment[:at] + _complement(_sum(pseudo + segment)) + segment[at + 2 :]
+            head = head[:10] + _complement(_sum(head)) + head[12:]
+        frame = self.target_mac + self.source_mac + b"\x08\x00" + head + segment
+        return frame.ljust(LENGTH, b"\0")
+
+
+def sent(memory: mmap.mmap) -> tuple[int, float]:
+    """From the generator's map: how many frames lie between its two time stamps, in seconds."""
+    fields = _HEAD.unpack_from(memory)
+    first, begun, stamp, stamped = fields[7:11]
+    return (stamped - first) & 0xFFFFFFFF, (stamp - begun) / 1e9
+
+
+def _sum(data: bytes) -> int:
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    return int(total)
+
+
+def _native(value: int) -> int:
+    """A big-endian 16-bit word as this machine reads it."""
+    return int(struct.unpack("=H", value.to_bytes(2, "big"))[0])
+
+
+def _complement(value: int) -> bytes:
+    return (value ^ 0xFFFF).to_bytes(2, "big")

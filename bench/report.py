@@ -1,0 +1,84 @@
+"""The figures as a table, or as JSON; and what the project asks of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from bench.cost import Weighing
+from bench.rate import Rate
+
+FLOOR, NFTABLES, IPVS_DR, IPVS_NAT = "bare XDP redirect", "nftables DNAT", "kernel IPVS DR", "kernel IPVS NAT"
+XLVS = {"xlvs DR": "-g", "xlvs NAT": "-m", "xlvs TUN": "-i"}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How many times as fast as another a director must be."""
+
+    name: str
+    than: str
+    times: float
+
+
+ASKED = (Asked("xlvs DR", NFTABLES, 3.0), Asked("xlvs NAT", NFTABLES, 2.5), Asked("xlvs DR", IPVS_DR, 6.0))
+
+
+def rate_lines(rates: Sequence[Rate], against: str) -> list[str]:
+    """A table of rates, each beside the floor's and another director's."""
+    known = {rate.name: rate for rate in rates}
+    lines = [
+        f"{'':<20}{'known flows':>14}{'of the floor':>14}{f'to {against}':>20}{'new flows':>14}{'':>4}asked"
+    ]
+    for rate in rates:
+        ratio = rate.known / known[against].known
+        asked = next((each for each in ASKED if each.name == rate.name and each.than == against), None)
+        fresh = f"{rate.fresh / 1e6:.3f} M/s" if rate.fresh else "-"
+        lines.append(
+            f"{rate.name:<20}{f'{rate.known / 1e6:.3f} Mpps':>14}{rate.known / known[FLOOR].known:>14.0%}"
+            f"{f'{ratio:.2f}':>20}{fresh:>14}{'':>4}"
+            + (f"> {asked.times:g}: {'yes' if ratio > asked.times else 'NO'}" if asked else "")
+        )
+    return [line.rstrip() for line in lines]
+
+
+def cost_lines(costs: Sequence[tuple[Weighing, float]]) -> list[str]:
+    """A table of costs."""
+    lines = []
+    for weighing, cost in costs:
+        asked = (
+            f"    <= {weighing.most:g}: {'yes' if cost <= weighing.most else 'NO'}" if weighing.most else ""
+        )
+        lines.append(f"{weighing.name:<24}{cost:>7.0f} ns{asked}")
+    return lines
+
+
+def missed(rates: Sequence[Rate], costs: Sequence[tuple[Weighing, float]]) -> list[str]:
+    """What was asked and not reached."""
+    known = {rate.name: rate.known for rate in rates}
+    return [
+        f"{asked.name} is {known[asked.name] / known[asked.than]:.2f} times {asked.than}, not {asked.times:g}"
+        for asked in ASKED
+        if asked.name in known and asked.than in known
+        if known[asked.name] <= asked.times * known[asked.than]
+    ] + [
+        f"{weighing.name} costs {cost:.0f} ns, not {weighing.most:g}"
+        for weighing, cost in costs
+        if weighing.most and cost > weighing.most
+    ]
+
+
+def as_json(rates: Sequence[Rate], costs: Sequence[tuple[Weighing, float]]) -> dict[str, object]:
+    """All of it for programs: packets a second, nanoseconds, ratios."""
+    known = {rate.name: rate.known for rate in rates}
+    return {
+        "rates": [asdict(rate) for rate in rates],
+        "ratios": {
+            f"{name} / {other}": known[name] / known[other]
+            for name in XLVS
+            for other in (FLOOR, NFTABLES, IPVS_DR, IPVS_NAT)
+            if name in known and other in known
+        },
+        "nanoseconds": {weighing.name: cost for weighing, cost in costs},
+        "missed": missed(rates, costs),
+    }
