@@ -143,7 +143,7 @@ struct xlvs_hop {
 	__u16 flags;
 	__u32 checked; /* when the answer was fetched */
 	__u16 vlan[2]; /* tags to push, outer first, wire order */
-};
+} __attribute__((aligned(8)));
 
 struct xlvs_service_key {
 	__u8 address[16];

@@ -38,17 +38,22 @@ static __always_inline void copy_address(__u8 *to, const __u8 *from)
 	__builtin_memcpy(to, from, 16);
 }
 
-/* Keys: struct xlvs_key6 serves as the tuple of either family. */
+/* Both ports as one word, as they lie in packets, keys and connections. */
+static __always_inline __be32 ports_of(const __be16 *sport)
+{
+	return *(const __be32 *)sport;
+}
+
+/* Keys: struct xlvs_key6 serves as the tuple of either family. Words, for the hash reads words. */
 static __always_inline struct xlvs_key4 key4_of(const struct xlvs_key6 *tuple)
 {
-	struct xlvs_key4 key = {
-		.saddr = *(__be32 *)tuple->saddr,
-		.daddr = *(__be32 *)tuple->daddr,
-		.sport = tuple->sport,
-		.dport = tuple->dport,
-		.protocol = tuple->protocol,
-	};
+	struct xlvs_key4 key;
+	__u32 *word = (__u32 *)&key;
 
+	word[0] = *(__be32 *)tuple->saddr;
+	word[1] = *(__be32 *)tuple->daddr;
+	word[2] = ports_of(&tuple->sport);
+	word[3] = tuple->protocol;
 	return key;
 }
 
@@ -110,8 +115,7 @@ static __always_inline void tuple_of_packet(const struct packet *p, struct xlvs_
 	__builtin_memset(tuple, 0, sizeof(*tuple));
 	copy_address(tuple->saddr, p->saddr);
 	copy_address(tuple->daddr, p->daddr);
-	tuple->sport = p->sport;
-	tuple->dport = p->dport;
+	*(__be32 *)&tuple->sport = ports_of(&p->sport);
 	tuple->protocol = p->protocol;
 }
 
@@ -163,7 +167,7 @@ static __always_inline bool conn_matches(const struct xlvs_conn *conn,
 	if (conn->protocol != tuple->protocol || conn->family != family)
 		return false;
 	if (!reply)
-		return conn->cport == tuple->sport && conn->vport == tuple->dport &&
+		return ports_of(&conn->cport) == ports_of(&tuple->sport) &&
 		       same_address(conn->caddr, tuple->saddr, family) &&
 		       same_address(conn->vaddr, tuple->daddr, family);
 	return conn->cport == tuple->dport && same_address(conn->caddr, tuple->daddr, family) &&

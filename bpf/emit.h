@@ -17,12 +17,16 @@ static __always_inline bool write_link_header(struct xdp_md *ctx, const struct x
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	struct ethhdr *eth = data;
 	struct vlan_tag *tag = data + sizeof(*eth);
+	const __u32 *addresses = (const __u32 *)hop->dmac; /* and smac behind it */
+	__u32 *to = data;
 
 	if ((void *)(eth + 1) > end)
 		return false;
-	__builtin_memcpy(eth->h_dest, hop->dmac, 6);
-	__builtin_memcpy(eth->h_source, hop->smac, 6);
-	eth->h_proto = protocol;
+	/* As words: struct ethhdr is packed, and clang would write it byte by byte. */
+	to[0] = addresses[0];
+	to[1] = addresses[1];
+	to[2] = addresses[2];
+	*(__be16 *)(to + 3) = protocol;
 	if (likely(!tags))
 		return true;
 	if ((void *)(tag + 2) > end)

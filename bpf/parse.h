@@ -109,26 +109,18 @@ static __always_inline enum parsed parse_ports(void *data, void *end, struct pac
 	void *l4 = data + l4_of(p);
 
 	if (p->protocol == IPPROTO_TCP) {
-		struct tcphdr *tcp = l4;
-
-		if ((void *)(tcp + 1) > end)
+		if (l4 + sizeof(struct tcphdr) > end)
 			return PARSED_MALFORMED;
-		p->sport = tcp->source;
-		p->dport = tcp->dest;
-		p->tcp = ((__u8 *)tcp)[13];
-		return PARSED_FLOW;
-	}
-	if (p->protocol == IPPROTO_UDP) {
-		struct udphdr *udp = l4;
-
-		if ((void *)(udp + 1) > end)
+		p->tcp = ((__u8 *)l4)[13];
+	} else if (p->protocol == IPPROTO_UDP) {
+		if (l4 + sizeof(struct udphdr) > end)
 			return PARSED_MALFORMED;
-		p->sport = udp->source;
-		p->dport = udp->dest;
 		p->tcp = 0;
-		return PARSED_FLOW;
+	} else {
+		return PARSED_OTHER;
 	}
-	return PARSED_OTHER;
+	*(__be32 *)&p->sport = *(__be32 *)l4; /* both ports, as both protocols have them */
+	return PARSED_FLOW;
 }
 
 /*

@@ -48,21 +48,25 @@ static __always_inline bool read_inner(void *data, void *end, const struct packe
 	return true;
 }
 
+/* As words from registers: bytes stored and then summed as words would stall the CPU. */
 static __always_inline void write_outer_ipv4(struct iphdr *ip, const struct packet *p,
 					     const struct xlvs_dest *dest, const struct inner *in)
 {
-	ip->version = 4;
-	ip->ihl = 5;
-	ip->tos = in->traffic_class;
-	ip->tot_len = bpf_htons(p->length + sizeof(*ip));
-	ip->id = in->dont_fragment ? 0 : (__be16)bpf_get_prandom_u32();
-	ip->frag_off = in->dont_fragment ? bpf_htons(IP_DONT_FRAGMENT) : 0;
-	ip->ttl = in->ttl;
-	ip->protocol = p->family == XLVS_IPV4 ? IPPROTO_IPIP : IPPROTO_IPV6;
-	ip->check = 0;
-	ip->saddr = *(const __be32 *)dest->source;
-	ip->daddr = *(const __be32 *)dest->address;
-	ip->check = ~csum_fold((__u32)bpf_csum_diff(0, 0, (__be32 *)ip, sizeof(*ip), 0));
+	__u32 protocol = p->family == XLVS_IPV4 ? IPPROTO_IPIP : IPPROTO_IPV6;
+	__u32 id = in->dont_fragment ? 0 : bpf_get_prandom_u32() << 16;
+	__be32 source = *(const __be32 *)dest->source, target = *(const __be32 *)dest->address;
+	__be32 head = bpf_htonl(0x45u << 24 | (__u32)in->traffic_class << 16 |
+				(__u16)(p->length + sizeof(*ip)));
+	__be32 fragment = bpf_htonl(id | (in->dont_fragment ? IP_DONT_FRAGMENT : 0));
+	__be32 life = bpf_htonl((__u32)in->ttl << 24 | protocol << 16);
+	__u64 sum = (__u64)head + fragment + life + source + target;
+	__be32 *word = (__be32 *)ip;
+
+	word[0] = head;
+	word[1] = fragment;
+	word[2] = life | bpf_htonl(bpf_ntohs((__u16)~csum_fold(sum)));
+	word[3] = source;
+	word[4] = target;
 }
 
 static __always_inline void write_outer_ipv6(struct ipv6hdr *ip, const struct packet *p,

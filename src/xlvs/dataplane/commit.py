@@ -56,6 +56,24 @@ class StagedService:
     old_scheduler: str | None = None  # None: not in the maps yet
     deleted: bool = False
     members_changed: bool = False
+    restarted: bool = False  # another scheduler took over
+    # wrr's step and greatest weight after each change: the kernel rounds its place every time.
+    wrr_steps: list[tuple[int, int]] = field(default_factory=list)
+
+    def note_change(self) -> None:
+        """The destinations or their weights are others now."""
+        self.members_changed = True
+        if self.service.scheduler == "wrr":
+            self.wrr_steps.append(wrr_measure([dest.destination.weight for dest in self.dests]))
+
+    def change_scheduler(self, service: Service) -> None:
+        """Take the service's new attributes; another scheduler begins afresh."""
+        other = service.scheduler != self.service.scheduler
+        self.service = service
+        if other:
+            self.restarted = True
+            self.wrr_steps.clear()
+            self.note_change()
 
     def find(self, key: DestinationKey) -> StagedDest | None:
         """The destination of this key."""
@@ -179,9 +197,8 @@ class Commit:
         buckets = sh_table(entries) if staged.service.scheduler == "sh" else []
         self._member_rows(members_at, entries)
         self._member_rows(table_at, [(dest, weights[dest]) for dest in buckets])
-        step = math.gcd(*(weight for _, weight in entries if weight > 0)) or 1
-        limit = max((weight for _, weight in entries), default=0) - (step - 1)
-        mark = moved_mark(staged, self._tables.service_row(staged.row).mark, step, limit)
+        step, limit = wrr_measure([weight for _, weight in entries])
+        mark = moved_mark(staged, self._tables.service_row(staged.row).mark)
         table = table_at | len(buckets) << 32
         where: dict[str, int] = {"table": table} if buckets else {}
         where |= {
@@ -291,26 +308,32 @@ class Commit:
             self._settings(**{name: getattr(settings, name)})
 
 
-def moved_mark(staged: StagedService, mark: int, step: int, limit: int) -> int:
+def wrr_measure(weights: list[int]) -> tuple[int, int]:
+    """wrr's step (the weights' greatest common divisor) and greatest weight less (step - 1)."""
+    step = math.gcd(*(weight for weight in weights if weight > 0)) or 1
+    return step, max(weights, default=0) - (step - 1)
+
+
+def moved_mark(staged: StagedService, mark: int) -> int:
     """Where rr and wrr go on after a change, as the kernel's schedulers do."""
-    scheduler = staged.service.scheduler
-    same = staged.old_scheduler == scheduler
-    if scheduler == "wrr":
-        # From the head again, with the weight rounded to the new step (ip_vs_wrr_dest_changed).
+    same = staged.old_scheduler is not None and not staged.restarted
+    if staged.service.scheduler == "wrr":
+        # From the head again, the weight rounded to each new step (ip_vs_wrr_dest_changed).
         weight = mark >> 32 if same else 0
-        if not weight or weight > limit:
-            weight = limit
-        elif step > 1:
-            weight = weight // step * step + 1
-        return weight << 32
-    if scheduler != "rr" or not same:
+        for step, limit in staged.wrr_steps:
+            if not weight or weight > limit:
+                weight = limit
+            elif step > 1:
+                weight = weight // step * step + 1
+        return weight << 32 if staged.wrr_steps else mark
+    if staged.service.scheduler != "rr" or not same:
         return 0
     # The last one chosen stays the last one; if it is gone, the one before it is.
     position = min(mark & 0xFFFFFFFF, len(staged.old_rows))
     new_rows = [dest.row for dest in staged.dests]
     while position:
         row = staged.old_rows[position - 1]
-        if row in new_rows:
+        if row in new_rows and row not in staged.removed:
             return new_rows.index(row) + 1
         position -= 1
     return 0

@@ -69,8 +69,7 @@ class XdpTransaction:
         staged = self._require(service.key)
         ruleset.check_service(service)
         carried.require_service(service)
-        staged.members_changed |= staged.service.scheduler != service.scheduler
-        staged.service = service
+        staged.change_scheduler(service)
 
     def delete_service(self, key: ServiceKey) -> None:
         """See the port."""
@@ -106,7 +105,7 @@ class XdpTransaction:
             raise IpvsError(ENOMEM, f"no room for more than {layout.DESTS} destinations")
         # At the head, as the kernel does: that is what makes its schedulers' order.
         staged.dests.insert(0, StagedDest(destination, row=row, fresh=True, changed=True))
-        staged.members_changed = True
+        staged.note_change()
 
     def edit_destination(self, key: ServiceKey, destination: Destination) -> None:
         """See the port."""
@@ -118,7 +117,7 @@ class XdpTransaction:
         carried.require_destination(destination)
         dest.destination = destination
         dest.changed = True
-        staged.members_changed = True
+        staged.note_change()
 
     def delete_destination(self, key: ServiceKey, destination: DestinationKey) -> None:
         """See the port."""
@@ -128,7 +127,7 @@ class XdpTransaction:
             raise IpvsError(ENOENT)
         self._discard(staged, dest)
         staged.dests.remove(dest)
-        staged.members_changed = True
+        staged.note_change()
 
     def zero(self, key: ServiceKey | None = None) -> None:
         """See the port."""
