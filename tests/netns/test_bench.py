@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from xlvs.cli import bench as command
+from xlvs.errors import XlvsError
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -72,5 +73,5 @@ def test_the_kernels_own_ipvs_is_measured_beside() -> None:
 
 def test_without_a_checkout_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(command, "_CHECKOUT", tmp_path)
-    with pytest.raises(command.XlvsError, match="clone the project and type 'make bench' there"):
+    with pytest.raises(XlvsError, match="clone the project and type 'make bench' there"):
         command.main([])
