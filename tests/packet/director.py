@@ -166,6 +166,12 @@ class Director:
         self.tables.apply(change.changes())
         return key
 
+    def add(self, key: ServiceKey, server: Server) -> None:
+        """Add a destination."""
+        change = self.transaction()
+        change.add_destination(key, _destination(server))
+        self.tables.apply(change.changes())
+
     def remove(self, key: ServiceKey, server: Server) -> None:
         """Delete a destination."""
         change = self.transaction()

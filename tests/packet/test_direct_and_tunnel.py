@@ -36,7 +36,7 @@ def routed(asked: Datagram, tags: tuple[int, ...] = ()) -> bytes:
     return ethernet(handed_on(asked).packet(), SERVER_MAC, INSIDE_MAC, tags)
 
 
-FIELDS = {
+FIELDS: dict[str, dict[str, object]] = {
     "plain": {},
     "tos": {"tos": 0xFF},
     "least ttl": {"ttl": 2},
@@ -65,7 +65,7 @@ def test_direct_routing_changes_the_link_only(
 )
 def test_direct_routing_leaves_the_rest_alone(director: Director, fields: dict[str, object]) -> None:
     director.service(VIP[4], UDP, [Server(RIP[4], method=Forward.ROUTE)])
-    asked = request(4, **fields)
+    asked = request(4, UDP, **fields)
     assert director.run(asked.frame()) == (XDP_REDIRECT, routed(asked))
 
 

@@ -42,10 +42,15 @@ def request(family: int, protocol: int, **fields: object) -> Datagram:
 
 def inward(datagram: Datagram) -> Datagram:
     """What the real server must get."""
-    family = 6 if ":" in datagram.source else 4
-    macs = {"target_mac": SERVER_MAC, "source_mac": INSIDE_MAC}
     return replace(
-        datagram, target=RIP[family], dport=INSIDE_PORT, ttl=datagram.ttl - 1, sum="whole", tags=(), **macs
+        datagram,
+        target=RIP[6 if ":" in datagram.source else 4],
+        dport=INSIDE_PORT,
+        ttl=datagram.ttl - 1,
+        sum="whole",
+        tags=(),
+        target_mac=SERVER_MAC,
+        source_mac=INSIDE_MAC,
     )
 
 
@@ -67,12 +72,19 @@ def answer(datagram: Datagram, **fields: object) -> Datagram:
 
 def outward(datagram: Datagram) -> Datagram:
     """What the client must get."""
-    family = 6 if ":" in datagram.source else 4
-    macs = {"target_mac": ROUTER_MAC, "source_mac": OUTSIDE_MAC}
-    return replace(datagram, source=VIP[family], sport=80, ttl=datagram.ttl - 1, sum="whole", tags=(), **macs)
+    return replace(
+        datagram,
+        source=VIP[6 if ":" in datagram.source else 4],
+        sport=80,
+        ttl=datagram.ttl - 1,
+        sum="whole",
+        tags=(),
+        target_mac=ROUTER_MAC,
+        source_mac=OUTSIDE_MAC,
+    )
 
 
-CASES = {
+CASES: dict[str, dict[str, object]] = {
     "plain": {},
     "no payload": {"payload": b""},
     "odd payload": {"payload": b"odd"},
