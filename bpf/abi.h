@@ -6,7 +6,8 @@
  * here raises XLVS_ABI: pinned maps of another number are never reused.
  *
  * Byte order: addresses and ports as on the wire; all else the host's. An IPv4
- * address lies in the first four bytes of its sixteen, the rest are zero. Times
+ * address lies in the first four bytes of its sixteen, the rest are zero. Machines are
+ * little-endian (as user space takes them to be). Times
  * are jiffies, cut to 32 bits where kept.
  */
 #ifndef XLVS_ABI_H

@@ -69,8 +69,8 @@ static __always_inline int forward_reply(struct xdp_md *ctx, const struct packet
 		return hand_over(ctx, XLVS_HANDED_OWN);
 	if (unlikely(p->ttl <= 1))
 		return refuse(ctx, conn->vaddr, NOBODY, XLVS_DROP_TTL, 0);
-	copy_address(t.saddr, conn->vaddr);
-	copy_address(t.daddr, p->daddr);
+	set_address(t.saddr, conn->vaddr, p->family);
+	set_address(t.daddr, p->daddr, p->family);
 	outcome = hop_resolve(ctx, &conn->back, p->family, t.saddr, t.daddr, set, &hop);
 	if (unlikely(!flow_holds(flow)))
 		outcome = XLVS_DROP_RACE;
@@ -129,8 +129,8 @@ static __always_inline int forward_request(struct xdp_md *ctx, const struct pack
 	enum xlvs_outcome outcome = XLVS_FORWARDED;
 	struct xlvs_hop hop;
 
-	copy_address(t.saddr, p->saddr);
-	copy_address(t.daddr, conn->daddr);
+	set_address(t.saddr, p->saddr, p->family);
+	set_address(t.daddr, conn->daddr, p->family);
 	if (unlikely(p->ttl <= 1 && !(flags & XLVS_CONN_LOCAL)))
 		return refuse(ctx, p->daddr, counted, XLVS_DROP_TTL, 0);
 	if (likely(!(flags & XLVS_CONN_LOCAL)))

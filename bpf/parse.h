@@ -85,6 +85,15 @@ enum parsed {
 	PARSED_MALFORMED,
 };
 
+/* An address of that family into sixteen zero bytes. */
+static __always_inline void set_address(__u8 *to, const __u8 *from, __u8 family)
+{
+	if (family == XLVS_IPV4)
+		*(__be32 *)to = *(const __be32 *)from;
+	else
+		__builtin_memcpy(to, from, 16);
+}
+
 static __always_inline bool is_vlan(__be16 protocol)
 {
 	return protocol == bpf_htons(ETH_P_8021Q) || protocol == bpf_htons(ETH_P_8021AD);

@@ -11,13 +11,11 @@
 /* The row of the service that a packet is for, or null. */
 static __always_inline __u32 *service_find(const struct packet *p)
 {
-	struct xlvs_service_key key = {
-		.port = p->dport,
-		.protocol = p->protocol,
-		.family = p->family,
-	};
+	struct xlvs_service_key key = {};
 
-	__builtin_memcpy(key.address, p->daddr, 16);
+	set_address(key.address, p->daddr, p->family);
+	/* port, protocol and family as one word, for the hash reads words */
+	*(__u32 *)&key.port = p->dport | (__u32)p->protocol << 16 | (__u32)p->family << 24;
 	return bpf_map_lookup_elem(&service_index, &key);
 }
 
