@@ -273,6 +273,17 @@ class TestTableSize:
         assert "size=8192" in site.up("--connections", "5000")
         assert "(size=8192)" in site.director("ipvsadm", "-Ln").splitlines()[0]
 
+    @pytest.mark.slow
+    def test_ten_million(self, site: Site) -> None:
+        """Some four gigabytes, which the machine must have."""
+        assert "size=16777216" in site.up("--connections", "10000000")
+        site.service("t")
+        with site.talking("--udp", "0", "--tcp", "4") as seen:
+            assert site.status()["connections"] == {"size": 16777216, "used": 4}
+            site.up()
+        assert_unbroken(seen)
+        assert len(site.director("ipvsadm", "-Lnc").splitlines()) == 2 + 4
+
     @pytest.mark.parametrize("wrong", ["0", "-5", "1023", "200000000"])
     def test_unreasonable_sizes(self, site: Site, wrong: str) -> None:
         done = site.attempt("up", *site.interfaces, f"--connections={wrong}")

@@ -95,12 +95,12 @@ class Site:
 
     @contextmanager
     def talking(
-        self, *options: str, address: str | None = None, port: int = PORT
+        self, *options: str, address: str | None = None, port: int = PORT, node: str = "client"
     ) -> Iterator[list[Conversation]]:
         """Keep conversations with the service running for a block; the list is full after it."""
         command = [sys.executable, PROGRAM, "talk", address or self.vip, str(port), *options]
         process = subprocess.Popen(
-            namespaces.inside(self.made.namespace("client"), command),
+            namespaces.inside(self.made.namespace(node), command),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

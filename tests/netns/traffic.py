@@ -58,7 +58,7 @@ class EchoDatagrams(asyncio.DatagramProtocol):
         self._transport.sendto(self._name + data, address)
 
 
-async def serve(name: str, port: int) -> None:
+async def serve(name: str, port: int, hosts: list[str]) -> None:
     greeting = name.encode().ljust(NAME)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -73,7 +73,8 @@ async def serve(name: str, port: int) -> None:
             writer.close()
 
     loop = asyncio.get_running_loop()
-    for family, host in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+    for host in hosts:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
         datagrams = socket.socket(family, socket.SOCK_DGRAM)
         if family == socket.AF_INET6:
             datagrams.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -174,12 +175,13 @@ def main() -> None:
     parser.add_argument("side", choices=("serve", "talk"))
     parser.add_argument("name")
     parser.add_argument("port", type=int)
+    parser.add_argument("--hosts", default="0.0.0.0,::")
     parser.add_argument("--tcp", type=int, default=10)
     parser.add_argument("--udp", type=int, default=10)
     parser.add_argument("--pause", type=float, default=0.02)
     chosen = parser.parse_args()
     if chosen.side == "serve":
-        asyncio.run(serve(chosen.name, chosen.port))
+        asyncio.run(serve(chosen.name, chosen.port, chosen.hosts.split(",")))
         return
     seen = asyncio.run(talk((chosen.name, chosen.port), chosen.tcp, chosen.udp, chosen.pause))
     print(json.dumps([asdict(each) for each in seen]), flush=True)
