@@ -115,14 +115,15 @@ static __always_inline bool is_extension(__u8 header)
 
 static __always_inline enum parsed parse_ports(void *data, void *end, struct packet *p)
 {
+	__u32 room = p->length - (p->l4 - p->l3);
 	void *l4 = data + l4_of(p);
 
 	if (p->protocol == IPPROTO_TCP) {
-		if (l4 + sizeof(struct tcphdr) > end)
+		if (room < sizeof(struct tcphdr) || l4 + sizeof(struct tcphdr) > end)
 			return PARSED_MALFORMED;
 		p->tcp = ((__u8 *)l4)[13];
 	} else if (p->protocol == IPPROTO_UDP) {
-		if (l4 + sizeof(struct udphdr) > end)
+		if (room < sizeof(struct udphdr) || l4 + sizeof(struct udphdr) > end)
 			return PARSED_MALFORMED;
 		p->tcp = 0;
 	} else {
