@@ -256,7 +256,7 @@ struct xlvs_key4 {
 };
 
 struct xlvs_key6 {
-	__u8 saddr[16];
+	__u8 saddr[16] __attribute__((aligned(8))); /* copied as words */
 	__u8 daddr[16];
 	__be16 sport;
 	__be16 dport;

@@ -38,16 +38,17 @@ struct icmp_header {
 };
 
 /*
- * Have the error program answer the packet in the scratch. source is the address that
+ * Have the error program answer this packet. source is the address that
  * answers; dest the destination (row) that the answer is counted for, or NOBODY.
  */
-static __always_inline int refuse(struct xdp_md *ctx, const __u8 *source, __u32 dest,
-				  enum xlvs_outcome outcome, __u32 mtu)
+static __always_inline int refuse(struct xdp_md *ctx, const struct packet *p, const __u8 *source,
+				  __u32 dest, enum xlvs_outcome outcome, __u32 mtu)
 {
 	struct xlvs_scratch *notes = scratch_get();
 
 	if (!notes)
 		return XDP_DROP;
+	notes->packet = *p;
 	__builtin_memcpy(notes->error_source, source, 16);
 	notes->error_outcome = outcome;
 	notes->error_mtu = mtu;

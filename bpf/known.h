@@ -37,7 +37,7 @@ static __always_inline int too_big(struct xdp_md *ctx, const struct packet *p, c
 	/* As in the kernel, where the TTL goes down before sizes are compared. */
 	if (!decrement_ttl((void *)(long)ctx->data, (void *)(long)ctx->data_end, p))
 		return drop_as(XLVS_DROP_MALFORMED);
-	return refuse(ctx, source, dest, XLVS_DROP_TOO_BIG, mtu);
+	return refuse(ctx, p, source, dest, XLVS_DROP_TOO_BIG, mtu);
 }
 
 /* Note the packet on its connection: when, which state, how many. */
@@ -68,7 +68,7 @@ static __always_inline int forward_reply(struct xdp_md *ctx, const struct packet
 	if (conn->flags & XLVS_CONN_OWN)
 		return hand_over(ctx, XLVS_HANDED_OWN);
 	if (unlikely(p->ttl <= 1))
-		return refuse(ctx, conn->vaddr, NOBODY, XLVS_DROP_TTL, 0);
+		return refuse(ctx, p, conn->vaddr, NOBODY, XLVS_DROP_TTL, 0);
 	set_address(t.saddr, conn->vaddr, p->family);
 	set_address(t.daddr, p->daddr, p->family);
 	outcome = hop_resolve(ctx, &conn->back, p->family, t.saddr, t.daddr, set, &hop);
@@ -123,16 +123,20 @@ static __always_inline int forward_request(struct xdp_md *ctx, const struct pack
 {
 	struct xlvs_conn *conn = flow->conn;
 	__u32 flags = conn->flags, method = flags & XLVS_CONN_METHOD, overhead = 0;
-	struct translation t = { .sport = p->sport, .dport = conn->dport };
+	struct translation t = {};
 	/* IPVS knows its own errors as answers by their quotation, which NAT's do not match. */
 	__u32 counted = method == XLVS_MASQ ? NOBODY : conn->dest;
 	enum xlvs_outcome outcome = XLVS_FORWARDED;
 	struct xlvs_hop hop;
 
-	set_address(t.saddr, p->saddr, p->family);
-	set_address(t.daddr, conn->daddr, p->family);
+	if (method == XLVS_MASQ) {
+		t.sport = p->sport;
+		t.dport = conn->dport;
+		set_address(t.saddr, p->saddr, p->family);
+		set_address(t.daddr, conn->daddr, p->family);
+	}
 	if (unlikely(p->ttl <= 1 && !(flags & XLVS_CONN_LOCAL)))
-		return refuse(ctx, p->daddr, counted, XLVS_DROP_TTL, 0);
+		return refuse(ctx, p, p->daddr, counted, XLVS_DROP_TTL, 0);
 	if (likely(!(flags & XLVS_CONN_LOCAL)))
 		outcome = hop_resolve(ctx, &dest->hop, dest->family, 0, dest->address, set, &hop);
 	if (unlikely(!flow_holds(flow)))

@@ -43,7 +43,7 @@ struct vlan_tag {
 #define TCP_ACK 0x10
 
 struct packet {
-	__u8 saddr[16];
+	__u8 saddr[16] __attribute__((aligned(8))); /* copied as words */
 	__u8 daddr[16];
 	__be16 sport;
 	__be16 dport;
@@ -68,13 +68,15 @@ static __always_inline __u32 l4_of(const struct packet *p)
 	return p->l4 & 127;
 }
 
+/* Fold to 16 bits: each half added to the other, the carry comes up in the upper one. */
 static __always_inline __u16 csum_fold(__u64 sum)
 {
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return (__u16)sum;
+	__u32 half;
+
+	sum += sum << 32 | sum >> 32;
+	half = sum >> 32;
+	half += half << 16 | half >> 16;
+	return half >> 16;
 }
 
 enum parsed {

@@ -156,6 +156,9 @@ static __always_inline void schedule_wrr(struct xlvs_service *service, struct ch
 
 		if (w.last > c->count)
 			w.last = 0;
+		/* Another scheduler's place, or one from before the weights changed. */
+		if (w.weight <= 0 || w.weight > max)
+			w.weight = max;
 		w.after = w.last;
 		w.c.dest = NOBODY;
 		bpf_loop(2 * SCAN_MEMBERS, wrr_traverse, &w, 0);

@@ -29,27 +29,29 @@ SEC("xdp")
 int xlvs_known(struct xdp_md *ctx)
 {
 	struct xlvs_settings *set = settings_get();
-	struct xlvs_scratch *notes = scratch_get();
-	struct packet *p;
+	struct xlvs_scratch *notes;
+	struct packet p = {};
 	struct flow flow;
 	enum parsed what;
 	__u32 *service;
 
-	if (!set || !notes)
+	if (!set)
 		return XDP_PASS;
-	p = &notes->packet;
-	__builtin_memset(p, 0, sizeof(*p));
-	what = parse_xdp(ctx, p);
+	what = parse_xdp(ctx, &p);
 	if (what != PARSED_FLOW)
 		return pass_unparsed(what);
-	if (likely(conn_find(p, &flow))) {
-		if (likely(!reused_port(p, &flow)))
-			return handle_known(ctx, p, &flow, set);
+	if (likely(conn_find(&p, &flow))) {
+		if (likely(!reused_port(&p, &flow)))
+			return handle_known(ctx, &p, &flow, set);
 		conn_end(flow.conn, flow.ref & XLVS_REF_SLOT);
 	}
-	service = service_find(p);
+	service = service_find(&p);
 	if (!service)
 		return pass_as(XLVS_NOT_OURS);
+	notes = scratch_get();
+	if (!notes)
+		return XDP_PASS;
+	notes->packet = p;
 	notes->service = *service;
 	bpf_tail_call(ctx, &programs, XLVS_PROG_NEW);
 	return drop_as(XLVS_DROP_RACE);
@@ -72,7 +74,7 @@ int xlvs_new(struct xdp_md *ctx)
 	case ADMIT_NO_CONNECTION:
 		return pass_as(XLVS_PASS_NO_CONNECTION);
 	case ADMIT_NO_DESTINATION:
-		return refuse(ctx, p->daddr, NOBODY, XLVS_DROP_NO_DESTINATION, 0);
+		return refuse(ctx, p, p->daddr, NOBODY, XLVS_DROP_NO_DESTINATION, 0);
 	case ADMIT_FULL:
 		return drop_as(XLVS_DROP_TABLE_FULL);
 	case ADMIT_LATER:
