@@ -46,8 +46,10 @@ def host() -> Iterator[str]:
 def test_commands_of_a_block_work_in_a_row(block: Block, host: str) -> None:
     environment = {**os.environ, "PATH": f"{REPOSITORY}/.venv/bin:{os.environ['PATH']}"}
     for command in block.commands:
+        # A lab is built from the machine itself, everything else typed on a director.
+        place = [] if block.commands[0].startswith("xlvs lab") else ["ip", "netns", "exec", host]
         run = subprocess.run(
-            ["ip", "netns", "exec", host, "bash", "-c", command],
+            [*place, "bash", "-c", command],
             cwd=REPOSITORY,
             env=environment,
             capture_output=True,
