@@ -165,6 +165,9 @@ async def talk(target: tuple[str, int], tcp: int, udp: int, pause: float) -> lis
         talker = talk_tcp if number < tcp else talk_udp
         tasks.append(asyncio.create_task(talker(target, number, seen[-1], pause, stop)))
         await asyncio.sleep(0.005)
+    deadline = time.monotonic() + PATIENCE / 3
+    while not all(each.received or each.error for each in seen) and time.monotonic() < deadline:
+        await asyncio.sleep(0.01)
     print("ready", flush=True)
     await asyncio.gather(*tasks)
     return seen
