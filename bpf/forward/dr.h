@@ -9,13 +9,14 @@ static __always_inline bool decrement_ttl(void *data, void *end, const struct pa
 {
 	if (p->family == XLVS_IPV4) {
 		struct iphdr *ip = data + l3_of(p);
-		__u64 old;
+		__u32 check;
 
 		if ((void *)(ip + 1) > end)
 			return false;
-		old = *(__u16 *)&ip->ttl;
+		/* One less in the TTL's byte is one more in the sum's (RFC 1141). */
+		check = ip->check + (__u32)bpf_htons(0x0100);
+		ip->check = check + (check >= 0xffff);
 		ip->ttl--;
-		ip->check = csum_replace(ip->check, old, *(__u16 *)&ip->ttl);
 	} else {
 		struct ipv6hdr *ip = data + l3_of(p);
 
