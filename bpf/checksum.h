@@ -102,14 +102,25 @@ static __always_inline bool checksum_partial(const struct packet *p, __u16 check
 	       csum_fold(pseudo_sum(p->saddr, p->daddr, p->family, p->protocol, l4_length(p)));
 }
 
-/* Whole transport checksum for the packet as it stands; 0 of UDP is sent as 0xffff. */
-static __always_inline __u16 checksum_whole(struct xdp_md *ctx, const struct packet *p,
-					    const __u8 *saddr, const __u8 *daddr)
+/*
+ * Write the whole transport checksum of the packet as it stands, between these
+ * addresses; 0 of UDP is sent as 0xffff. Packet pointers from before are void after.
+ */
+static __always_inline bool checksum_write(struct xdp_md *ctx, const struct packet *p,
+					   const __u8 *saddr, const __u8 *daddr)
 {
 	__u16 pseudo = csum_fold(pseudo_sum(saddr, daddr, p->family, p->protocol, l4_length(p)));
-	__u16 check = ~(__u16)checksum_range(ctx, p->l4, l4_length(p), pseudo);
+	__u16 *field = check_field((void *)(long)ctx->data, (void *)(long)ctx->data_end, p), check;
 
-	return !check && p->protocol == IPPROTO_UDP ? 0xffff : check;
+	if (!field)
+		return false;
+	*field = 0;
+	check = ~(__u16)checksum_range(ctx, p->l4, l4_length(p), pseudo);
+	field = check_field((void *)(long)ctx->data, (void *)(long)ctx->data_end, p);
+	if (!field)
+		return false;
+	*field = !check && p->protocol == IPPROTO_UDP ? 0xffff : check;
+	return true;
 }
 
 #endif

@@ -30,22 +30,11 @@ static __always_inline bool decrement_ttl(void *data, void *end, const struct pa
 /* Make a partial transport checksum whole, in place. */
 static __always_inline bool complete_checksum(struct xdp_md *ctx, const struct packet *p)
 {
-	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	__u16 *check = check_field(data, end, p), whole;
+	__u16 *check = check_field((void *)(long)ctx->data, (void *)(long)ctx->data_end, p);
 
 	if (!check)
 		return false;
-	if (likely(!checksum_partial(p, *check)))
-		return true;
-	*check = 0;
-	whole = checksum_whole(ctx, p, p->saddr, p->daddr);
-	data = (void *)(long)ctx->data;
-	end = (void *)(long)ctx->data_end;
-	check = check_field(data, end, p);
-	if (!check)
-		return false;
-	*check = whole;
-	return true;
+	return likely(!checksum_partial(p, *check)) || checksum_write(ctx, p, p->saddr, p->daddr);
 }
 
 /* What DR does to a packet, and TUN to the inner one. */

@@ -59,19 +59,8 @@ static __always_inline bool translate(struct xdp_md *ctx, const struct packet *p
 		return false;
 	ports[0] = t->sport;
 	ports[1] = t->dport;
-	if (unlikely(checksum_partial(p, *check) || !*check)) {
-		__u16 whole;
-
-		*check = 0;
-		whole = checksum_whole(ctx, p, t->saddr, t->daddr);
-		data = (void *)(long)ctx->data;
-		end = (void *)(long)ctx->data_end;
-		check = check_field(data, end, p);
-		if (!check)
-			return false;
-		*check = whole;
-		return true;
-	}
+	if (unlikely(checksum_partial(p, *check) || !*check))
+		return checksum_write(ctx, p, t->saddr, t->daddr);
 	old = sum_words(p->saddr, p->family) + sum_words(p->daddr, p->family) + p->sport + p->dport;
 	new = sum_words(t->saddr, p->family) + sum_words(t->daddr, p->family) + t->sport + t->dport;
 	*check = csum_replace(*check, old, new);
