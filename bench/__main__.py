@@ -66,14 +66,15 @@ def _run(chosen: argparse.Namespace) -> tuple[list[Rate], list[tuple[cost.Weighi
 
 
 def _directors(how: Effort, in_guest: bool) -> Iterator[tuple[str, Director]]:
+    """In this order: the kernel's own leave flows behind that it goes on looking after."""
     yield report.FLOOR, directors.floor
+    for name, method in report.XLVS.items():
+        yield name, directors.xlvs(method, how.slots)
     if in_guest:
         yield report.IPVS_DR, directors.ipvs("-g")
         yield report.IPVS_NAT, directors.ipvs("-m")
     else:
         yield report.NFTABLES, directors.nftables(how.slots)
-    for name, method in report.XLVS.items():
-        yield name, directors.xlvs(method, how.slots)
 
 
 def _say(what: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from dataclasses import dataclass
 
 from bench.directors import Director
@@ -36,6 +37,7 @@ def measure(name: str, director: Director, road: Road, traffic: Traffic, effort:
             _sound(name, traffic.send(FRESH_TCP, effort.fresh, first=number * effort.fresh))
             for number in range(effort.fresh_rounds)
         ]
+    time.sleep(effort.settle)
     return Rate(name, statistics.median(known), statistics.median(fresh) if fresh else None)
 
 

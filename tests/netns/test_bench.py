@@ -41,7 +41,7 @@ def test_every_director_is_measured_and_nothing_is_left() -> None:
     assert run.returncode == 0, run.stderr
     found = json.loads(run.stdout)
     rates = {rate["name"]: rate for rate in found["rates"]}
-    assert list(rates) == ["bare XDP redirect", "nftables DNAT", "xlvs DR", "xlvs NAT", "xlvs TUN"]
+    assert list(rates) == ["bare XDP redirect", "xlvs DR", "xlvs NAT", "xlvs TUN", "nftables DNAT"]
     assert all(rate["known"] > 10_000 and rate["fresh"] > 1_000 for rate in rates.values()), rates
     assert set(found["ratios"]) == {
         f"xlvs {method} / {other}"
