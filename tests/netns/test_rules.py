@@ -56,6 +56,25 @@ def rules_of(plane: DataPlane) -> list[str]:
     return sorted(texts)
 
 
+OPEN_OFTEN = """if True:
+    import os
+    from xlvs.cli.engine import open_data_plane
+    counts = []
+    for _ in range(50):
+        plane = open_data_plane()
+        with plane.transaction() as change:
+            change.zero()
+        plane.services(), list(plane.connections())
+        del change, plane
+        counts.append(len(os.listdir("/proc/self/fd")))
+    assert max(counts) == counts[0], counts"""
+
+
+def test_opening_often_keeps_no_descriptors(site: Site) -> None:
+    run = site.python(OPEN_OFTEN)
+    assert run.returncode == 0, run.stderr
+
+
 # -- a model beside it -------------------------------------------------------------
 
 RULES = """if True:

@@ -76,6 +76,11 @@ class Tables:
         self._fds: dict[str, int] = {}
         self._memory: dict[str, mmap.mmap] = {}
 
+    def __del__(self) -> None:
+        """Close the maps: whoever opens the tables often must not run out of descriptors."""
+        for fd in self.__dict__.get("_fds", {}).values():
+            os.close(fd)
+
     # -- existence ---------------------------------------------------------
 
     @property
