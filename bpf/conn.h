@@ -21,8 +21,9 @@
 #define EDEADLK	  35
 #define ETIMEDOUT 110
 
-#define SLOT_PROBES 64
-#define INDEX_TRIES 4
+#define SLOT_NEIGHBOURS 4
+#define SLOT_PROBES	64
+#define INDEX_TRIES	4
 
 static __always_inline bool same_address(const __u8 *a, const __u8 *b, __u8 family)
 {
@@ -278,14 +279,29 @@ static long claim_probe(__u32 attempt, struct claim *c)
 	return c->claimed;
 }
 
-/* Claim a free slot near where the tuple hashes to; the slot's number is in *slot. */
+/*
+ * Claim a free slot: the one after this CPU's last, for what is written next to each
+ * other is in the cache already; where those are taken, one near the tuple's hash. The
+ * slot's number is in *slot.
+ */
 static __always_inline struct xlvs_conn *conn_claim(const struct xlvs_key6 *tuple,
 						    const struct xlvs_settings *set, __u32 *slot)
 {
-	struct claim c = { .hash = tuple_hash(tuple, set->hash_seed), .mask = conn_mask };
+	struct xlvs_scratch *notes = scratch_get();
+	struct claim c = { .step = 1, .mask = conn_mask };
 
-	c.step = (c.hash >> 16) | 1; /* odd: visits every slot */
-	bpf_loop(SLOT_PROBES, claim_probe, &c, 0);
+	if (!notes)
+		return 0;
+	if (!notes->next_slot) /* apart from the other CPUs */
+		notes->next_slot = tuple_hash(tuple, set->hash_seed);
+	c.hash = notes->next_slot;
+	bpf_loop(SLOT_NEIGHBOURS, claim_probe, &c, 0);
+	if (!c.claimed) {
+		c.hash = tuple_hash(tuple, set->hash_seed);
+		c.step = (c.hash >> 16) | 1; /* odd: visits every slot */
+		bpf_loop(SLOT_PROBES, claim_probe, &c, 0);
+	}
+	notes->next_slot = c.slot + 1;
 	*slot = c.slot;
 	return c.claimed ? conn_at(c.slot) : 0;
 }
