@@ -85,7 +85,7 @@ enum xlvs_tcp_state {
 	X(DROP_FORWARDING_OFF, "the kernel's forwarding is disabled")                    \
 	X(DROP_NO_METADATA, "driver cannot hand packets to the tc companion")            \
 	X(DROP_MALFORMED, "malformed packet")                                            \
-	X(DROP_MIGRATING, "no connection while the table is being migrated")             \
+	X(DROP_MIGRATING, "held back while tables or modes change: to be sent again")    \
 	X(DROP_COMPANION, "tc companion could not forward")
 
 enum xlvs_outcome {
@@ -100,6 +100,7 @@ enum xlvs_program { XLVS_PROG_KNOWN, XLVS_PROG_NEW, XLVS_PROG_ERROR, XLVS_PROGRA
 
 /* settings.flags */
 #define XLVS_MIGRATING 1u /* tables are being replaced: unknown TCP waits for a resend */
+#define XLVS_HOLD      2u /* XDP is off an interface for a moment: its packets wait for a resend */
 
 struct xlvs_settings {
 	__u32 abi;

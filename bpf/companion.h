@@ -212,6 +212,23 @@ static __always_inline int skb_forward_request(struct __sk_buff *skb, const stru
 	return skb_send(skb, dest->family, 0, dest->address, length);
 }
 
+/*
+ * A packet that XDP has not seen, because the interface changes its mode just now: what
+ * is ours is dropped, to be sent again, lest the director's own stack resets it.
+ */
+static __always_inline int companion_hold(struct __sk_buff *skb)
+{
+	struct xlvs_settings *set = settings_get();
+	struct packet p = {};
+	struct flow flow;
+
+	if (likely(!set || !(set->flags & XLVS_HOLD)) || !skb_parse(skb, &p))
+		return TC_ACT_UNSPEC;
+	if (!conn_find(&p, &flow) && !service_find(&p))
+		return TC_ACT_UNSPEC;
+	return companion_drop(XLVS_DROP_MIGRATING);
+}
+
 static __always_inline int companion_ingress(struct __sk_buff *skb)
 {
 	struct xlvs_meta *meta = (void *)(long)skb->data_meta;
@@ -219,7 +236,7 @@ static __always_inline int companion_ingress(struct __sk_buff *skb)
 	struct flow flow;
 
 	if ((void *)(meta + 1) > (void *)(long)skb->data || meta->magic != XLVS_META_MAGIC)
-		return TC_ACT_UNSPEC;
+		return companion_hold(skb);
 	meta->magic = 0;
 	if (!skb_parse(skb, &p))
 		return companion_drop(XLVS_DROP_COMPANION);

@@ -267,6 +267,16 @@ class TestInterfaces:
                 pass
             assert_unbroken(seen)
 
+    def test_another_mode_under_traffic(self, site: Site) -> None:
+        """Between detaching and attaching, the director's own stack answers nobody with a reset."""
+        site.service()
+        site.up()
+        with site.talking("--udp", "0", "--tcp", "8") as seen:
+            for number in range(6):
+                site.up("--mode", ("generic", "native")[number % 2])
+        assert_unbroken(seen)
+        assert site.status()["packets"]["pass_no_connection"]["count"] == 0
+
 
 class TestTableSize:
     def test_is_rounded_up_and_printed(self, site: Site) -> None:

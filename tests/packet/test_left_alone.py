@@ -8,9 +8,10 @@ import pytest
 
 from tests.packet.director import XDP_DROP, XDP_PASS, Director, Server
 from tests.packet.frames import CLIENT_MAC, DIRECTOR_MAC, TCP, UDP, Datagram, ethernet, ip
-from xlvs.dataplane import layout
+from xlvs.dataplane import layout, libbpf
 
 pytestmark = pytest.mark.root
+TC_ACT_UNSPEC, TC_ACT_SHOT = 0xFFFFFFFF, 2  # linux/pkt_cls.h
 
 VIP = {4: "10.80.0.1", 6: "fd80::1"}
 CLIENT = {4: "198.18.0.1", 6: "fd18::1"}
@@ -135,3 +136,23 @@ def test_unknown_tcp_waits_while_tables_are_moved(serving: Director) -> None:
     frame = request(4, TCP, flags="A").frame()
     assert serving.run(frame)[0] == XDP_DROP
     assert serving.counted() == {"drop_migrating": 1}
+
+
+def on_ingress(director: Director, frame: bytes) -> int:
+    """The tc companion's verdict on a frame that XDP has not seen."""
+    verdict, _, _ = libbpf.test_run(director.plane.program_fd("xlvs_ingress"), frame)
+    return verdict
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_what_is_ours_waits_while_xdp_is_off(serving: Director, family: int) -> None:
+    """A change of mode: the director's own stack must not see, and reset, clients' packets."""
+    serving.run(request(family, TCP, flags="S").frame())
+    ours = [request(family, TCP, flags="A").frame(), request(family, UDP, sport=7).frame()]
+    reply = Datagram(RIP[family], CLIENT[family], 8080, request(family).sport, TCP, flags="A").frame()
+    strangers = [STRANGERS["other port"], STRANGERS["other address 6"], STRANGERS["arp"]]
+    assert {on_ingress(serving, frame) for frame in [*ours, reply, *strangers]} == {TC_ACT_UNSPEC}
+    serving.tables.settings.flags |= layout.HOLD
+    assert [on_ingress(serving, frame) for frame in [*ours, reply]] == [TC_ACT_SHOT] * 3
+    assert [on_ingress(serving, frame) for frame in strangers] == [TC_ACT_UNSPEC] * 3
+    assert serving.counted()["drop_migrating"] == 3

@@ -79,10 +79,13 @@ class Interfaces:
             if old and self._target(old)[0] == ifindex:
                 if mode == "auto" or (mode == "generic") == self._is_generic(ifindex):
                     continue
+                # Until XDP is back, the tc companion keeps our packets from the director's own stack.
+                self._tables.settings.flags |= layout.HOLD
                 with pinned(old) as link:
                     libbpf.detach_link(link)
             with pinned(f"{home}/{ENTRY}") as entry:
                 link, chosen = _attach(entry, ifindex, name, mode)
+            self.release()
             try:
                 libbpf.pin(link, f"{home}/link-{ifindex}-{chosen}")
             finally:
@@ -90,6 +93,10 @@ class Interfaces:
             if not old:
                 self._write_port(ifindex, chosen)
                 self._attach_tc(home, ifindex)
+
+    def release(self) -> None:
+        """Every interface has its XDP: packets are held back no longer."""
+        self._tables.settings.flags &= ~layout.HOLD
 
     def swap(self, home: str, devices: Iterable[int]) -> None:
         """Put the generation in ``home`` behind the links of these interfaces."""
@@ -121,6 +128,7 @@ class Interfaces:
     def undo(self, home: str, before: str | None) -> None:
         """Take off what ``home`` attached, and put the generation in ``before`` back behind the rest."""
         links = self._links()
+        self._tables.settings.flags |= layout.HOLD if before else 0
         for ifindex, (path, _) in _fresh(home).items():
             os.unlink(path)
             if ifindex not in links:
@@ -132,6 +140,7 @@ class Interfaces:
         for ifindex, path in links.items():
             if self._target(path)[0] != ifindex:
                 self._attach_again(before, ifindex)
+        self.release()
         self.swap(before, links)
 
     def _attach_again(self, home: str, ifindex: int) -> None:

@@ -60,13 +60,13 @@ OUTCOMES = (
     ("drop_forwarding_off", "the kernel's forwarding is disabled"),
     ("drop_no_metadata", "driver cannot hand packets to the tc companion"),
     ("drop_malformed", "malformed packet"),
-    ("drop_migrating", "no connection while the table is being migrated"),
+    ("drop_migrating", "held back while tables or modes change: to be sent again"),
     ("drop_companion", "tc companion could not forward"),
 )
 
 PROGRAMS = ("xlvs_known", "xlvs_new", "xlvs_error")  # enum xlvs_program
 
-MIGRATING = 1  # settings.flags
+MIGRATING, HOLD = 1, 2  # settings.flags
 SERVICE_USED = 0x80000000
 DEST_USED, DEST_AVAILABLE, DEST_LOCAL = 1, 2, 4
 PORT_XDP, PORT_GENERIC, PORT_CLSACT, PORT_TX = 1, 2, 4, 8

@@ -183,7 +183,7 @@ class Plane:
         settings = self._tables.settings
         settings.slots = libbpf.map_info(self._tables.fd("conns"))[2]
         settings.scan_chunk = max(1, settings.slots // TICKS_A_SECOND)
-        settings.flags &= ~layout.MIGRATING
+        settings.flags &= ~(layout.MIGRATING | layout.HOLD)
         self._interfaces.settle(home)
         for each in self._generations():
             if each != home:
