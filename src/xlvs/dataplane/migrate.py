@@ -144,7 +144,7 @@ def _words(memory: object, name: str) -> NDArray[uint32]:
 
 
 def _keys(row: layout.ConnRow, slot: int) -> Iterator[tuple[bytes, int]]:
-    """The index entries of a connection (conn.h: tuple_of_request, tuple_of_reply)."""
+    """The index entries of a connection (index.h: tuple_of_request, tuple_of_reply)."""
     width = 4 if row.family == AF_INET else 16
     caddr, vaddr, daddr = (bytes(each)[:width] for each in (row.caddr, row.vaddr, row.daddr))
     cport, vport, dport = (each.to_bytes(2, "little") for each in (row.cport, row.vport, row.dport))

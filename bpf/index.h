@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The index of the connection table: one key a direction, naming a slot. How it is made
+ * (two kernel hash maps by now) is known in here only.
+ */
+#ifndef XLVS_INDEX_H
+#define XLVS_INDEX_H
+
+#include "maps.h"
+#include "parse.h"
+
+/* asm-generic/errno-base.h, asm-generic/errno.h */
+#define EBUSY	  16
+#define EEXIST	  17
+#define EDEADLK	  35
+#define ETIMEDOUT 110
+
+#define INDEX_TRIES 4
+
+static __always_inline bool same_address(const __u8 *a, const __u8 *b, __u8 family)
+{
+	const __u32 *x = (const __u32 *)a, *y = (const __u32 *)b;
+
+	if (family == XLVS_IPV4)
+		return x[0] == y[0];
+	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2] && x[3] == y[3];
+}
+
+static __always_inline void copy_address(__u8 *to, const __u8 *from)
+{
+	__builtin_memcpy(to, from, 16);
+}
+
+/* Both ports as one word, as they lie in packets, keys and connections. */
+static __always_inline __be32 ports_of(const __be16 *sport)
+{
+	return *(const __be32 *)sport;
+}
+
+/* Keys: struct xlvs_key6 serves as the tuple of either family. Words, for the hash reads words. */
+static __always_inline struct xlvs_key4 key4_of(const struct xlvs_key6 *tuple)
+{
+	struct xlvs_key4 key;
+	__u32 *word = (__u32 *)&key;
+
+	word[0] = *(__be32 *)tuple->saddr;
+	word[1] = *(__be32 *)tuple->daddr;
+	word[2] = ports_of(&tuple->sport);
+	word[3] = tuple->protocol;
+	return key;
+}
+
+static __always_inline __u32 *index_find(const struct xlvs_key6 *tuple, __u8 family)
+{
+	if (family == XLVS_IPV4) {
+		struct xlvs_key4 key = key4_of(tuple);
+
+		return bpf_map_lookup_elem(&conn_index4, &key);
+	}
+	return bpf_map_lookup_elem(&conn_index6, tuple);
+}
+
+/* Errors that come from a bucket's lock being held just now (-EBUSY; rqspinlock's on 6.18). */
+static __always_inline bool is_transient(long error)
+{
+	return error == -EBUSY || error == -EDEADLK || error == -ETIMEDOUT;
+}
+
+static __always_inline long index_insert(const struct xlvs_key6 *tuple, __u8 family, __u32 ref,
+					 __u64 flags)
+{
+	struct xlvs_key4 key = key4_of(tuple);
+	long result = 0;
+
+	for (int i = 0; i < INDEX_TRIES; i++) {
+		if (family == XLVS_IPV4)
+			result = bpf_map_update_elem(&conn_index4, &key, &ref, flags);
+		else
+			result = bpf_map_update_elem(&conn_index6, tuple, &ref, flags);
+		if (!is_transient(result))
+			break;
+	}
+	return result;
+}
+
+/* Remove a key if it still names ref; false if that could not be done just now. */
+static __always_inline bool index_remove(const struct xlvs_key6 *tuple, __u8 family, __u32 ref)
+{
+	struct xlvs_key4 key = key4_of(tuple);
+	__u32 *found = index_find(tuple, family);
+	long result = 0;
+
+	if (!found || *found != ref)
+		return true;
+	for (int i = 0; i < INDEX_TRIES; i++) {
+		if (family == XLVS_IPV4)
+			result = bpf_map_delete_elem(&conn_index4, &key);
+		else
+			result = bpf_map_delete_elem(&conn_index6, tuple);
+		if (!is_transient(result))
+			break;
+	}
+	return !is_transient(result);
+}
+
+static __always_inline void tuple_of_packet(const struct packet *p, struct xlvs_key6 *tuple)
+{
+	__builtin_memset(tuple, 0, sizeof(*tuple));
+	copy_address(tuple->saddr, p->saddr);
+	copy_address(tuple->daddr, p->daddr);
+	*(__be32 *)&tuple->sport = ports_of(&p->sport);
+	tuple->protocol = p->protocol;
+}
+
+/*
+ * The reference under a packet's own key. Without a tuple in between for IPv4: loads
+ * wider than the stores before them stall.
+ */
+static __always_inline __u32 *index_find_packet(const struct packet *p)
+{
+	struct xlvs_key6 tuple;
+
+	if (likely(p->family == XLVS_IPV4)) {
+		__u32 key[4] = {
+			*(const __be32 *)p->saddr,
+			*(const __be32 *)p->daddr,
+			ports_of(&p->sport),
+			p->protocol,
+		};
+
+		_Static_assert(sizeof(key) == sizeof(struct xlvs_key4), "the same key");
+		return bpf_map_lookup_elem(&conn_index4, key);
+	}
+	tuple_of_packet(p, &tuple);
+	return bpf_map_lookup_elem(&conn_index6, &tuple);
+}
+
+static __always_inline void tuple_of_request(const struct xlvs_conn *conn, struct xlvs_key6 *tuple)
+{
+	__builtin_memset(tuple, 0, sizeof(*tuple));
+	copy_address(tuple->saddr, conn->caddr);
+	copy_address(tuple->daddr, conn->vaddr);
+	tuple->sport = conn->cport;
+	tuple->dport = conn->vport;
+	tuple->protocol = conn->protocol;
+}
+
+static __always_inline bool has_reply_key(__u32 conn_flags)
+{
+	return (conn_flags & XLVS_CONN_METHOD) == XLVS_MASQ || (conn_flags & XLVS_CONN_LOCAL);
+}
+
+/* What the real server's answers look like when they reach the director. */
+static __always_inline void tuple_of_reply(const struct xlvs_conn *conn, struct xlvs_key6 *tuple)
+{
+	bool masq = (conn->flags & XLVS_CONN_METHOD) == XLVS_MASQ;
+
+	__builtin_memset(tuple, 0, sizeof(*tuple));
+	copy_address(tuple->saddr, masq ? conn->daddr : conn->vaddr);
+	copy_address(tuple->daddr, conn->caddr);
+	tuple->sport = masq ? conn->dport : conn->vport;
+	tuple->dport = conn->cport;
+	tuple->protocol = conn->protocol;
+}
+
+#endif
