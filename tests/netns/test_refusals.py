@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.netns import topology
-from tests.netns.topology import Site
+from tests.netns.topology import Site, assert_unbroken
+from xlvs.dataplane import layout
 from xlvs.lab import build
 
 pytestmark = pytest.mark.root
@@ -100,3 +101,25 @@ def test_a_read_only_proc_sys() -> None:
         assert "accept_local" in done.stderr
         assert done.stderr.count("\n") == 1
         assert site.status()["up"]
+
+
+NUMBER = """if True:
+    import sys
+    from xlvs.dataplane import layout
+    from xlvs.dataplane.tables import Tables
+    Tables().row("settings", layout.Settings, 0).abi = int(sys.argv[1])"""
+
+
+def test_tables_of_another_layout() -> None:
+    """Made by another version: nothing is touched, and connections go on."""
+    with topology.site() as site:
+        site.service()
+        site.up("--no-helper")
+        with site.talking("--udp", "0", "--tcp", "4") as seen:
+            assert site.python(NUMBER, str(layout.ABI + 1)).returncode == 0
+            for command in (["up", *site.interfaces], ["ipvsadm", "-Ln"], ["ipvsadm", "-C"], ["down"]):
+                assert_refused(site.attempt(*command), f"layout {layout.ABI + 1}", f"speaks {layout.ABI}")
+        assert_unbroken(seen)
+        assert site.python(NUMBER, str(layout.ABI)).returncode == 0
+        assert site.status()["up"]
+        assert len(site.status()["interfaces"]) == len(site.interfaces)
