@@ -110,6 +110,18 @@ static __always_inline bool return_link_header(struct xdp_md *ctx, __u32 l3, __u
 	return true;
 }
 
+/* Put the checksum into the ICMP message of length bytes at this offset, and send it off. */
+static __always_inline int finish(struct xdp_md *ctx, __u32 at, __u32 length, __u32 seed)
+{
+	__u32 sum = checksum_range(ctx, at, length, seed);
+	struct icmp_header *icmp = (void *)(long)ctx->data + at;
+
+	if ((void *)(icmp + 1) > (void *)(long)ctx->data_end)
+		return XDP_DROP;
+	icmp->checksum = ~(__u16)sum;
+	return send_back(ctx);
+}
+
 static __always_inline int answer_ipv4(struct xdp_md *ctx, const struct packet *p,
 				       const __u8 *source, __u8 type, __u8 code, __u32 mtu)
 {
@@ -144,14 +156,7 @@ static __always_inline int answer_ipv4(struct xdp_md *ctx, const struct packet *
 	icmp->type = type;
 	icmp->code = code;
 	icmp->mtu = bpf_htonl(mtu & 0xffff);
-	length = checksum_range(ctx, l3 + sizeof(*ip), length - sizeof(*ip), 0);
-	data = (void *)(long)ctx->data;
-	end = (void *)(long)ctx->data_end;
-	icmp = data + l3 + sizeof(*ip);
-	if ((void *)(icmp + 1) > end)
-		return XDP_DROP;
-	icmp->checksum = ~(__u16)length;
-	return send_back(ctx);
+	return finish(ctx, l3 + sizeof(*ip), length - sizeof(*ip), 0);
 }
 
 static __always_inline int answer_ipv6(struct xdp_md *ctx, const struct packet *p,
@@ -185,14 +190,7 @@ static __always_inline int answer_ipv6(struct xdp_md *ctx, const struct packet *
 	icmp->code = code;
 	icmp->mtu = bpf_htonl(mtu < IPV6_MIN_MTU && mtu ? IPV6_MIN_MTU : mtu);
 	sum = csum_fold(pseudo_sum(source, p->saddr, XLVS_IPV6, IPPROTO_ICMPV6, payload));
-	sum = checksum_range(ctx, l3 + sizeof(*ip), payload, sum);
-	data = (void *)(long)ctx->data;
-	end = (void *)(long)ctx->data_end;
-	icmp = data + l3 + sizeof(*ip);
-	if ((void *)(icmp + 1) > end)
-		return XDP_DROP;
-	icmp->checksum = ~(__u16)sum;
-	return send_back(ctx);
+	return finish(ctx, l3 + sizeof(*ip), payload, sum);
 }
 
 /* The error program's work: which error for which outcome. */

@@ -19,15 +19,11 @@ from xlvs.dataplane.rows import (
     read_destination,
     read_service,
     service_wire_key,
-    swap16,
     virtual_key,
-    write_timeouts,
 )
 from xlvs.dataplane.tables import Tables, wait_for_programs
 from xlvs.errors import IpvsError
 from xlvs.model import Destination, DestinationKey, Service, ServiceKey, Timeouts
-
-__all__ = ["XdpTransaction", "swap16", "write_timeouts"]
 
 _TRASH_SECONDS = 120  # IP_VS_DEST_TRASH_PERIOD
 

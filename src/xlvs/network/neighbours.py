@@ -12,7 +12,6 @@ from xlvs.network.addresses import SocketHost
 
 NTF_EXT_MANAGED = 1  # linux/neighbour.h: the kernel probes it for as long as it is there
 PROTOCOL = 0x76  # "v": who made an entry (NDA_PROTOCOL), so that it can be found again
-_FIXED = 0x80 | 0x40  # NUD_PERMANENT, NUD_NOARP: an operator's or a device's own, not ours to touch
 _ETH_P_8021Q = 0x8100
 _BY_HAND = 0x80 | 0x40  # NUD_PERMANENT, NUD_NOARP
 # Addresses that only a default route leads to: they stand for every client's.
@@ -99,19 +98,6 @@ def _error_class() -> type[Any]:
     from pyroute2.netlink.exceptions import NetlinkError
 
     return NetlinkError  # type: ignore[no-any-return]
-
-
-def _resolvable(netlink: Any, addresses: Iterable[bytes]) -> list[tuple[int, int, str]]:
-    """The next hops towards these addresses, without those whose entry is fixed."""
-    hops = {*_next_hops(netlink, addresses)}
-    if not hops:
-        return []
-    fixed = {
-        (entry["family"], entry["ifindex"], entry.get_attr("NDA_DST"))
-        for entry in netlink.get_neighbours()
-        if entry["state"] & _FIXED
-    }
-    return sorted(hops - fixed)
 
 
 def _next_hops(netlink: Any, addresses: Iterable[bytes]) -> Iterator[tuple[int, int, str]]:

@@ -77,13 +77,6 @@ def link_is_up(interface: str) -> bool | None:
     return None
 
 
-def tunnel_protocol(interface: str) -> str:
-    """What an ip6tnl device carries: ``any``, ``ip6ip6`` or ``ipip6``."""
-    for link in _ip_json("-d", "link", "show", "dev", interface):
-        return str(link.get("linkinfo", {}).get("info_data", {}).get("proto", ""))
-    return ""
-
-
 def _ip_json(*arguments: str) -> list[Any]:
     text = run(["ip", "-json", *arguments])
     listed: list[Any] = json.loads(text) if text.strip() else []
