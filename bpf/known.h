@@ -155,13 +155,23 @@ static __always_inline int forward_request(struct xdp_md *ctx, const struct pack
 	return send_request(ctx, p, method, dest, &t, &hop);
 }
 
+/*
+ * special: compiled for the special program, which carries what is rare; the fast
+ * path leaves such connections to it.
+ */
 static __always_inline int handle_known(struct xdp_md *ctx, const struct packet *p,
-					const struct flow *flow, const struct xlvs_settings *set)
+					const struct flow *flow, const struct xlvs_settings *set,
+					bool special)
 {
 	__u32 dest_row = flow->conn->dest;
-	struct xlvs_dest *dest = bpf_map_lookup_elem(&dests, &dest_row);
 	bool reply = is_reply(flow);
+	struct xlvs_dest *dest;
 
+	if (!special && unlikely(flow->conn->flags & XLVS_CONN_SPECIAL)) {
+		bpf_tail_call(ctx, &programs, XLVS_PROG_SPECIAL);
+		return drop_as(XLVS_DROP_RACE);
+	}
+	dest = bpf_map_lookup_elem(&dests, &dest_row);
 	if (!dest)
 		return drop_as(XLVS_DROP_DESTINATION_GONE);
 	if (likely(dest->flags & XLVS_DEST_AVAILABLE))

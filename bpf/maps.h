@@ -40,12 +40,23 @@ MMAPABLE_ARRAY(loads, struct xlvs_load, XLVS_DESTS);
 MMAPABLE_ARRAY(counters, struct xlvs_counters, 1); /* XLVS_ROWS for each CPU */
 MMAPABLE_ARRAY(rates, struct xlvs_rate, XLVS_ROWS);
 HASH(service_index, struct xlvs_service_key, __u32, XLVS_SERVICES);
+MMAPABLE_ARRAY(buckets, __u32, XLVS_BUCKETS);
+MMAPABLE_ARRAY(mark_rules, struct xlvs_mark_rule, XLVS_MARK_RULES);
 HASH(ports, __u32, struct xlvs_port, XLVS_PORTS);
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, XLVS_MARK_PREFIXES);
+	__type(key, struct xlvs_mark_prefix);
+	__type(value, __u64);
+} mark_prefixes SEC(".maps");
 
 /* Connections. */
 MMAPABLE_ARRAY(conns, struct xlvs_conn, 1);
 HASH(conn_index4, struct xlvs_key4, __u32, 1);
 HASH(conn_index6, struct xlvs_key6, __u32, 1);
+HASH(engine_data, __u32, struct xlvs_engine_data, 1 << 16);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -82,8 +82,10 @@ static __always_inline __u16 csum_fold(__u64 sum)
 enum parsed {
 	PARSED_FLOW,
 	PARSED_OTHER, /* nothing that a service could want */
+	/* For the special program: */
 	PARSED_FRAGMENT,
 	PARSED_EXTENSION,
+	PARSED_PROTOCOL, /* ICMP, SCTP, AH, ESP */
 	PARSED_MALFORMED,
 };
 
@@ -115,6 +117,21 @@ static __always_inline bool is_extension(__u8 header)
 	}
 }
 
+/* Whether packets of a protocol other than TCP and UDP may belong to a service. */
+static __always_inline bool is_special(__u8 protocol)
+{
+	switch (protocol) {
+	case IPPROTO_ICMP:
+	case IPPROTO_ESP:
+	case IPPROTO_AH:
+	case IPPROTO_ICMPV6:
+	case IPPROTO_SCTP:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static __always_inline enum parsed parse_ports(void *data, void *end, struct packet *p)
 {
 	__u32 room = p->length - (p->l4 - p->l3);
@@ -129,7 +146,7 @@ static __always_inline enum parsed parse_ports(void *data, void *end, struct pac
 			return PARSED_MALFORMED;
 		p->tcp = 0;
 	} else {
-		return PARSED_OTHER;
+		return is_special(p->protocol) ? PARSED_PROTOCOL : PARSED_OTHER;
 	}
 	*(__be32 *)&p->sport = *(__be32 *)l4; /* both ports, as both protocols have them */
 	return PARSED_FLOW;

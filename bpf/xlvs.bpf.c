@@ -10,19 +10,7 @@
 #include "expire.h"
 #include "known.h"
 #include "new.h"
-
-/* The kernel gets what no service could want, and what we do not carry yet. */
-static __always_inline int pass_unparsed(enum parsed what)
-{
-	switch (what) {
-	case PARSED_FRAGMENT:
-		return pass_as(XLVS_PASS_FRAGMENT);
-	case PARSED_EXTENSION:
-		return pass_as(XLVS_PASS_EXTENSION);
-	default:
-		return pass_as(XLVS_NOT_OURS);
-	}
-}
+#include "special.h"
 
 /* Every packet starts here; known connections are forwarded at once. */
 SEC("xdp")
@@ -38,11 +26,11 @@ int xlvs_known(struct xdp_md *ctx)
 	if (!set)
 		return XDP_PASS;
 	what = parse_xdp(ctx, &p);
-	if (what != PARSED_FLOW)
-		return pass_unparsed(what);
+	if (unlikely(what != PARSED_FLOW))
+		return leave_fast_path(ctx, what);
 	if (likely(conn_find(&p, &flow))) {
 		if (likely(!reused_port(&p, &flow)))
-			return handle_known(ctx, &p, &flow, set);
+			return handle_known(ctx, &p, &flow, set, false);
 		conn_end(flow.conn, flow.ref & XLVS_REF_SLOT);
 	}
 	service = service_find(&p);
@@ -55,6 +43,15 @@ int xlvs_known(struct xdp_md *ctx)
 	notes->service = *service;
 	bpf_tail_call(ctx, &programs, XLVS_PROG_NEW);
 	return drop_as(XLVS_DROP_RACE);
+}
+
+/* What the fast path leaves aside. */
+SEC("xdp")
+int xlvs_special(struct xdp_md *ctx)
+{
+	struct xlvs_settings *set = settings_get();
+
+	return set ? handle_special(ctx, set) : XDP_PASS;
 }
 
 /* A packet of no connection: once admitted, it is one of a known connection. */

@@ -13,7 +13,8 @@ from tests.abi.contract import REPOSITORY, Contract
 from xlvs.dataplane import layout, migrate, tables
 
 BTF = btf(tables.OBJECT)
-ABI_TEXT = (REPOSITORY / "bpf/abi.h").read_text()
+ABI_FILES = [REPOSITORY / "bpf/abi.h", *sorted((REPOSITORY / "bpf/abi").glob("*.h"))]
+ABI_TEXT = "\n".join(path.read_text() for path in ABI_FILES)
 
 MIRRORS: list[type[ctypes.Structure]] = [
     value
@@ -32,7 +33,13 @@ CONSTANTS = {
     for name, value in vars(layout).items()
     if name.isupper() and isinstance(value, int) and name != "SH_TABLE"
 }
-COUNTS = ("XLVS_SCHEDULERS", "XLVS_TCP_STATES", "XLVS_OUTCOME_COUNT", "XLVS_PROGRAMS")
+COUNTS = (
+    "XLVS_SCHEDULERS",
+    "XLVS_TCP_STATES",
+    "XLVS_SCTP_STATES",
+    "XLVS_OUTCOME_COUNT",
+    "XLVS_PROGRAMS",
+)
 LISTS = {
     **{f"XLVS_{name.upper()}": number for number, name in enumerate(layout.SCHEDULERS)},
     **{f"XLVS_TCP_{name}": number for number, name in enumerate(layout.TCP_STATES)},
@@ -86,7 +93,8 @@ def test_a_constant_has_the_same_value_on_both_sides(ours: str, theirs: str) -> 
 
 def test_enumerations_have_the_same_order_on_both_sides() -> None:
     assert {name: CONTRACT.value(name) for name in LISTS} == LISTS
-    lengths = [len(layout.SCHEDULERS), len(layout.TCP_STATES), len(layout.OUTCOMES), len(layout.PROGRAMS)]
+    lists = (layout.SCHEDULERS, layout.TCP_STATES, layout.SCTP_STATES, layout.OUTCOMES, layout.PROGRAMS)
+    lengths = [len(each) for each in lists]
     assert [CONTRACT.value(name) for name in COUNTS] == lengths
 
 
@@ -104,7 +112,7 @@ def test_a_row_begins_where_ctypes_and_the_kernel_put_it() -> None:
     """Both round up the rows of a mapped array to eight bytes; ctypes must not need the rounding."""
     arrays = {"services": layout.ServiceRow, "dests": layout.DestRow, "members": layout.MemberRow}
     arrays |= {"loads": layout.LoadRow, "counters": layout.CounterRow, "rates": layout.RateRow}
-    arrays |= {"conns": layout.ConnRow}
+    arrays |= {"conns": layout.ConnRow, "mark_rules": layout.MarkRule}
     for name, mirror in arrays.items():
         assert BTF.maps()[name].value == ctypes.sizeof(mirror)
         assert ctypes.sizeof(mirror) % 8 == 0, name
@@ -124,7 +132,7 @@ def test_maps_are_the_ones_user_space_pins() -> None:
     assert set(migrate.MOVED_MAPS) <= set(tables.CONN_MAPS)
 
 
-ARRAY, HASH, PROG_ARRAY, PERCPU_ARRAY = 2, 1, 3, 6  # enum bpf_map_type in linux/bpf.h
+ARRAY, HASH, PROG_ARRAY, PERCPU_ARRAY, LPM_TRIE = 2, 1, 3, 6, 11  # enum bpf_map_type in linux/bpf.h
 NO_PREALLOC, MMAPABLE = 1 << 0, 1 << 10
 SIZED_LATER = 1
 
@@ -140,6 +148,9 @@ SIZED_LATER = 1
         ("counters", ARRAY, MMAPABLE, 4, ctypes.sizeof(layout.CounterRow), SIZED_LATER),
         ("rates", ARRAY, MMAPABLE, 4, ctypes.sizeof(layout.RateRow), layout.ROWS),
         ("service_index", HASH, NO_PREALLOC, ctypes.sizeof(layout.ServiceKeyRow), 4, layout.SERVICES),
+        ("buckets", ARRAY, MMAPABLE, 4, 4, layout.BUCKETS),
+        ("mark_rules", ARRAY, MMAPABLE, 4, ctypes.sizeof(layout.MarkRule), layout.MARK_RULES),
+        ("mark_prefixes", LPM_TRIE, NO_PREALLOC, ctypes.sizeof(layout.MarkPrefix), 8, layout.MARK_PREFIXES),
         ("ports", HASH, NO_PREALLOC, 4, ctypes.sizeof(layout.PortRow), layout.PORTS),
         ("conns", ARRAY, MMAPABLE, 4, ctypes.sizeof(layout.ConnRow), SIZED_LATER),
         ("conn_index4", HASH, NO_PREALLOC, 16, 4, SIZED_LATER),

@@ -1,4 +1,4 @@
-"""bpf/abi.h in Python: the same structures, numbers and limits.
+"""bpf/abi.h (and bpf/abi/) in Python: the same structures, numbers and limits.
 
 Compared with the compiled objects' BTF in tests/abi; nothing here has a meaning of
 its own. Addresses and ports are in wire order, all else in the host's.
@@ -9,17 +9,37 @@ from __future__ import annotations
 import ctypes
 from ctypes import c_int32, c_uint8, c_uint16, c_uint32, c_uint64
 
-ABI = 1
+ABI = 2
 
 SERVICES = 8192
 DESTS = 32768
 MEMBERS = 1 << 20
+BUCKETS = 1 << 22
 PORTS = 256
+MARK_RULES = 1 << 16
+MARK_PREFIXES = 4096
 ROW_SERVICE = 0
 ROW_DEST = ROW_SERVICE + SERVICES
 ROWS = ROW_DEST + DESTS
 
-SCHEDULERS = ("rr", "wrr", "wlc", "sh")
+SCHEDULERS = (
+    "rr",
+    "wrr",
+    "lc",
+    "wlc",
+    "lblc",
+    "lblcr",
+    "dh",
+    "sh",
+    "sed",
+    "nq",
+    "fo",
+    "ovf",
+    "mh",
+    "twos",
+    "none",
+)
+ENGINES = ("", "sip")  # enum xlvs_engine
 SH_TABLE = 256
 
 TCP_STATES = (
@@ -35,6 +55,24 @@ TCP_STATES = (
     "LISTEN",
     "SYNACK",
 )
+
+SCTP_STATES = (
+    "NONE",
+    "INIT1",
+    "INIT",
+    "C-SENT",
+    "C-REPLIED",
+    "C-WAIT",
+    "COOKIE",
+    "C-ECHOED",
+    "ESTABLISHED",
+    "S-SENT",
+    "S-RECEIVED",
+    "S-ACK-SENT",
+    "REJECTED",
+    "CLOSED",
+)
+TEMPLATE_STATES = ("NONE", "ASSURED")
 
 # In the order of enum xlvs_outcome: name and what it says to an operator.
 OUTCOMES = (
@@ -64,19 +102,58 @@ OUTCOMES = (
     ("drop_companion", "tc companion could not forward"),
 )
 
-PROGRAMS = ("xlvs_known", "xlvs_new", "xlvs_error")  # enum xlvs_program
+PROGRAMS = ("xlvs_known", "xlvs_new", "xlvs_error", "xlvs_special")  # enum xlvs_program
 
-MIGRATING, HOLD = 1, 2  # settings.flags
-SERVICE_USED = 0x80000000
+MIGRATING, HOLD, HAS_MARKS, HAS_FTP, HAS_PORT0 = 1, 2, 4, 8, 16  # settings.flags
+SERVICE_THRESHOLDS, SERVICE_USED = 0x40000000, 0x80000000
 DEST_USED, DEST_AVAILABLE, DEST_LOCAL = 1, 2, 4
 PORT_XDP, PORT_GENERIC, PORT_CLSACT, PORT_TX = 1, 2, 4, 8
 REF_REPLY, REF_SLOT = 0x80000000, 0x7FFFFFFF
 FREE, CLAIMED, LIVE, DYING = 0, 1, 2, 3
 PHASE = 3
-CONN_METHOD, CONN_LOCAL, CONN_OWN = 0x7, 0x10, 0x20
+CONN_METHOD, CONN_LOCAL, CONN_OWN, CONN_TEMPLATE, CONN_ENGINE = 0x7, 0x10, 0x20, 0x40, 0x80
+CONN_NO_CPORT, CONN_SPECIAL, CONN_WATCHED, CONN_SHIFTED = 0x100, 0x200, 0x400, 0x800
+LOAD_OVERLOADED = 1
 STATE_INACTIVE, STATE_ENDED = 0x10000, 0xFFFFFFFF
 
 Address = c_uint8 * 16
+
+
+class SysctlRow(ctypes.Structure):
+    """struct xlvs_sysctl"""
+
+    _fields_ = (
+        ("amemthresh", c_int32),
+        ("am_droprate", c_int32),
+        ("drop_entry", c_int32),
+        ("drop_packet", c_int32),
+        ("conntrack", c_int32),
+        ("secure_tcp", c_int32),
+        ("snat_reroute", c_int32),
+        ("sync_version", c_int32),
+        ("sync_ports", c_int32),
+        ("sync_persist_mode", c_int32),
+        ("sync_qlen_max", c_int32),
+        ("sync_sock_size", c_int32),
+        ("cache_bypass", c_int32),
+        ("expire_nodest_conn", c_int32),
+        ("sloppy_tcp", c_int32),
+        ("sloppy_sctp", c_int32),
+        ("expire_quiescent_template", c_int32),
+        ("sync_threshold", c_int32 * 2),
+        ("sync_refresh_period", c_int32),
+        ("sync_retries", c_int32),
+        ("nat_icmp_send", c_int32),
+        ("pmtu_disc", c_int32),
+        ("backup_only", c_int32),
+        ("conn_reuse_mode", c_int32),
+        ("schedule_icmp", c_int32),
+        ("ignore_tunneled", c_int32),
+        ("run_estimation", c_int32),
+        ("lblc_expiration", c_int32),
+        ("lblcr_expiration", c_int32),
+        ("reserved", c_int32 * 18),
+    )
 
 
 class Settings(ctypes.Structure):
@@ -106,7 +183,15 @@ class Settings(ctypes.Structure):
         ("generation", c_uint32),
         ("tcp_seconds", c_uint32 * 3),
         ("slots", c_uint32),
-        ("reserved", c_uint32 * 21),
+        ("sctp_timeout", c_uint32 * 16),
+        ("drop_rate", c_uint32),
+        ("drop_counter", c_int32),
+        ("drop_entries", c_uint32),
+        ("secure_states", c_uint32),
+        ("buckets_next", c_uint32),
+        ("marks_next", c_uint32),
+        ("pad2", c_uint32 * 15),
+        ("sysctl", SysctlRow),
     )
 
 
@@ -147,7 +232,8 @@ class ServiceRow(ctypes.Structure):
         ("protocol", c_uint8),
         ("family", c_uint8),
         ("scheduler", c_uint8),
-        ("pad", c_uint8 * 3),
+        ("engine", c_uint8),
+        ("pad", c_uint8 * 2),
         ("members", c_uint64),
         ("table", c_uint64),
         ("wrr_step", c_uint32),
@@ -201,7 +287,8 @@ class LoadRow(ctypes.Structure):
         ("active", c_uint32),
         ("inactive", c_uint32),
         ("persistent", c_uint32),
-        ("pad", c_uint32 * 13),
+        ("flags", c_uint32),
+        ("pad", c_uint32 * 12),
     )
 
 
@@ -268,6 +355,35 @@ class PortRow(ctypes.Structure):
         ("tags", c_uint16),
         ("mtu", c_uint16),
     )
+
+
+class MarkPrefix(ctypes.Structure):
+    """struct xlvs_mark_prefix"""
+
+    _fields_ = (
+        ("bits", c_uint32),
+        ("family", c_uint8),
+        ("pad", c_uint8 * 3),
+        ("address", Address),
+    )
+
+
+class MarkRule(ctypes.Structure):
+    """struct xlvs_mark_rule"""
+
+    _fields_ = (
+        ("mark", c_uint32),
+        ("first_port", c_uint16),
+        ("last_port", c_uint16),
+        ("protocol", c_uint8),
+        ("pad", c_uint8 * 7),
+    )
+
+
+class EngineData(ctypes.Structure):
+    """struct xlvs_engine_data"""
+
+    _fields_ = (("length", c_uint8), ("text", c_uint8 * 255))
 
 
 def wire_address(address: bytes) -> ctypes.Array[c_uint8]:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, TypeVar
 
-from xlvs.dataplane import journal, layout, libbpf, pins
+from xlvs.dataplane import journal, layout, libbpf, pins, sysctls
 from xlvs.errors import XlvsError
 
 OBJECT = os.path.join(os.path.dirname(__file__), "objects", "xlvs.bpf.o")
@@ -34,9 +34,12 @@ RULE_MAPS = (
     "counters",
     "rates",
     "service_index",
+    "buckets",
+    "mark_rules",
+    "mark_prefixes",
     "ports",
 )
-CONN_MAPS = ("conns", "conn_index4", "conn_index6", "outcomes", "scratch", "ticker")
+CONN_MAPS = ("conns", "conn_index4", "conn_index6", "engine_data", "outcomes", "scratch", "ticker")
 
 DEFAULT_SLOTS = 1 << 20
 KERNEL_FLOOR = (6, 1)
@@ -188,6 +191,8 @@ class Tables:
     def _initialise(self, fd: int) -> None:
         settings = layout.Settings(abi=layout.ABI, cpus=possible_cpus(), slots=DEFAULT_SLOTS)
         settings.tcp_seconds[:] = (TCP_TIMEOUTS[1], TCP_TIMEOUTS[4], UDP_TIMEOUT)
+        for name, value in sysctls.DEFAULTS.items():
+            setattr(settings.sysctl, name, value)
         libbpf.update(fd, bytes(4), bytes(settings))
 
     # -- access ------------------------------------------------------------

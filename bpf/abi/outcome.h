@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What may become of a packet. */
+#ifndef XLVS_ABI_OUTCOME_H
+#define XLVS_ABI_OUTCOME_H
+
+/*
+ * What became of a packet. Every packet that enters gets exactly one outcome, save
+ * that HANDED_* packets get a second one from the tc companion.
+ */
+#define XLVS_OUTCOMES(X)                                                                 \
+	X(FORWARDED, "forwarded by XDP")                                                 \
+	X(FORWARDED_TC, "forwarded by the tc companion")                                 \
+	X(LOCAL, "delivered to the director itself")                                     \
+	X(NOT_OURS, "of no service: left to the kernel")                                 \
+	X(PASS_FRAGMENT, "fragment: left to the kernel")                                 \
+	X(PASS_EXTENSION, "IPv6 extension header: left to the kernel")                   \
+	X(PASS_NO_CONNECTION, "for a service, but of no connection: left to the kernel") \
+	X(HANDED_NEIGHBOUR, "handed to the tc companion: neighbour not resolved")        \
+	X(HANDED_DEVICE, "handed to the tc companion: device without XDP transmit")      \
+	X(HANDED_SEGMENTS, "handed to the tc companion: segments not cut yet (GSO)")     \
+	X(HANDED_OWN, "handed to the tc companion: the director's own connection")       \
+	X(DROP_NO_DESTINATION, "no destination available: ICMP unreachable sent")        \
+	X(DROP_DESTINATION_GONE, "destination of the connection was deleted")            \
+	X(DROP_TABLE_FULL, "connection table full")                                      \
+	X(DROP_RACE, "connection being replaced by another CPU")                         \
+	X(DROP_TOO_BIG, "larger than the path's MTU: ICMP sent")                         \
+	X(DROP_TTL, "TTL or hop limit exceeded: ICMP sent")                              \
+	X(DROP_ERROR_LIMITED, "ICMP error due, but over the rate limit")                 \
+	X(DROP_NO_ROUTE, "no route to the next hop")                                     \
+	X(DROP_FORWARDING_OFF, "the kernel's forwarding is disabled")                    \
+	X(DROP_NO_METADATA, "driver cannot hand packets to the tc companion")            \
+	X(DROP_MALFORMED, "malformed packet")                                            \
+	X(DROP_MIGRATING, "held back while tables or modes change: to be sent again")    \
+	X(DROP_COMPANION, "tc companion could not forward")
+
+enum xlvs_outcome {
+#define X(name, text) XLVS_##name,
+	XLVS_OUTCOMES(X)
+#undef X
+		XLVS_OUTCOME_COUNT,
+};
+
+#endif

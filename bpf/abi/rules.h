@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What operators enter: services, destinations, marks; and what is counted for them. */
+#ifndef XLVS_ABI_RULES_H
+#define XLVS_ABI_RULES_H
+
+#include <linux/types.h>
+
+#include "hop.h"
+
+/* Limits of the rule tables; the connection table is sized at `up`. */
+#define XLVS_SERVICES	   8192
+#define XLVS_DESTS	   32768
+#define XLVS_MEMBERS	   (1 << 20)
+#define XLVS_BUCKETS	   (1 << 22) /* of sh's, dh's and mh's tables */
+#define XLVS_PORTS	   256
+#define XLVS_MARK_RULES	   (1 << 16)
+#define XLVS_MARK_PREFIXES 4096
+
+/*
+ * Rows of `counters` and `rates`: services, then destinations. `counters` has all
+ * rows once for each possible CPU.
+ */
+#define XLVS_ROW_SERVICE 0
+#define XLVS_ROW_DEST	 (XLVS_ROW_SERVICE + XLVS_SERVICES)
+#define XLVS_ROWS	 (XLVS_ROW_DEST + XLVS_DESTS)
+
+enum xlvs_family { XLVS_IPV4 = 2, XLVS_IPV6 = 10 };
+
+/* Forwarding methods, numbered as IP_VS_CONN_F_* of linux/ip_vs.h. */
+enum xlvs_forward {
+	XLVS_MASQ = 0,
+	XLVS_TUNNEL = 2,
+	XLVS_ROUTE = 3,
+	XLVS_BYPASS = 4, /* to where the client wanted: cache_bypass */
+};
+
+/* Encapsulations of TUN, and flags of GUE and GRE, numbered as in linux/ip_vs.h. */
+enum xlvs_tunnel { XLVS_IPIP, XLVS_GUE, XLVS_GRE };
+#define XLVS_TUNNEL_CSUM    1
+#define XLVS_TUNNEL_REMCSUM 2
+
+enum xlvs_scheduler {
+	XLVS_RR,
+	XLVS_WRR,
+	XLVS_LC,
+	XLVS_WLC,
+	XLVS_LBLC,
+	XLVS_LBLCR,
+	XLVS_DH,
+	XLVS_SH,
+	XLVS_SED,
+	XLVS_NQ,
+	XLVS_FO,
+	XLVS_OVF,
+	XLVS_MH,
+	XLVS_TWOS,
+	XLVS_NONE, /* a service whose scheduler was taken away serves nobody */
+	XLVS_SCHEDULERS,
+};
+
+/* Persistence engines. */
+enum xlvs_engine { XLVS_NO_ENGINE, XLVS_SIP };
+
+/* A service by mark: the mark in the first four bytes, port and protocol 0. */
+struct xlvs_service_key {
+	__u8 address[16];
+	__be16 port;
+	__u8 protocol;
+	__u8 family;
+};
+
+/* service.flags are IP_VS_SVC_F_* of linux/ip_vs.h, and two of ours. */
+#define XLVS_SERVICE_PERSISTENT 0x1u
+#define XLVS_SERVICE_ONEPACKET	0x4u
+#define XLVS_SERVICE_SCHED1	0x8u
+#define XLVS_SERVICE_SCHED2	0x10u
+#define XLVS_SERVICE_SCHED3	0x20u
+#define XLVS_SERVICE_THRESHOLDS 0x40000000u /* a destination has one, or had */
+#define XLVS_SERVICE_USED	0x80000000u
+
+struct xlvs_service {
+	__u8 address[16];
+	__u32 flags;
+	__u32 fwmark;
+	__be16 port;
+	__u8 protocol;
+	__u8 family;
+	__u8 scheduler;
+	__u8 engine; /* enum xlvs_engine */
+	__u8 pad[2];
+	/* Destinations in IPVS's list order: first row of `members` | count << 32. */
+	__u64 members;
+	/* The scheduler's own table of destinations (sh, dh, mh): rows of `buckets`. */
+	__u64 table;
+	__u32 wrr_step; /* greatest common divisor of the weights */
+	__s32 wrr_max;	/* greatest weight less (wrr_step - 1) */
+	__u32 timeout;	/* persistence, seconds */
+	__u32 netmask;	/* IPv4: as a number, IPv6: prefix length */
+	/*
+	 * Where rr and wrr stand: position in members + 1 (0: before the first) |
+	 * current weight << 32. Changed by compare-and-swap, on a line of its own.
+	 */
+	__u64 mark __attribute__((aligned(64)));
+	__u64 pad2[7];
+};
+
+struct xlvs_member {
+	__u32 dest;
+	__s32 weight;
+};
+
+/* dest.flags */
+#define XLVS_DEST_USED	    1u
+#define XLVS_DEST_AVAILABLE 2u /* in a service now; else kept for its connections */
+#define XLVS_DEST_LOCAL	    4u /* an address of the director itself */
+
+struct xlvs_dest {
+	__u8 address[16];
+	__u8 source[16]; /* DIP: outer source of tunnels */
+	__be16 port;
+	__u8 family;
+	__u8 forward;
+	__u32 flags;
+	__u32 service; /* row of its service, last one when deleted */
+	__s32 weight;
+	__u32 upper;
+	__u32 lower;
+	__u8 tunnel_type;
+	__u8 tunnel_flags;
+	__be16 tunnel_port;
+	__u32 pad;
+	struct xlvs_hop hop __attribute__((aligned(64)));
+	/* Its service's key: a destination added again finds what it left. */
+	__u8 virtual_address[16];
+	__be16 virtual_port;
+	__u8 virtual_protocol;
+	__u8 virtual_family;
+	__u32 virtual_fwmark;
+	__u32 deleted; /* when, CLOCK_MONOTONIC seconds */
+	__u32 pad2;
+};
+
+/* Connections of a destination; changed by atomic addition. */
+struct xlvs_load {
+	__u32 active;
+	__u32 inactive;
+	__u32 persistent;
+	__u32 flags;
+	__u32 pad[12];
+};
+
+/* load.flags */
+#define XLVS_LOAD_OVERLOADED \
+	1u /* upper was reached, and lower not yet again (IP_VS_DEST_F_OVERLOAD) */
+
+struct xlvs_counters {
+	__u64 connections;
+	__u64 in_packets;
+	__u64 out_packets;
+	__u64 in_bytes;
+	__u64 out_bytes;
+	__u64 pad[3];
+};
+
+/*
+ * The kernel's estimator (net/netfilter/ipvs/ip_vs_est.c): every two seconds the
+ * average moves a quarter of the way; packets scaled by 2^10, bytes by 2^5.
+ */
+struct xlvs_rate {
+	__u64 last[5]; /* counters at the last step, in their order */
+	__u64 average[5];
+	__u64 zero[5]; /* counters when last zeroed: listings subtract them */
+	__u64 pad;
+};
+
+/*
+ * Marks: the longest prefix of the destination names a stretch of mark_rules (first |
+ * count << 32) with all rules that apply there, in order; the last match gives the mark.
+ */
+struct xlvs_mark_prefix {
+	__u32 bits; /* 32 more than of the address */
+	__u8 family;
+	__u8 pad[3];
+	__u8 address[16];
+};
+
+struct xlvs_mark_rule {
+	__u32 mark;
+	__u16 first_port; /* host order, both inclusive */
+	__u16 last_port;
+	__u8 protocol; /* 0: any */
+	__u8 pad[7];
+};
+
+#endif

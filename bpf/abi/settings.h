@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* One row of what holds for all: programs, sysctls, the helper's decisions, notes. */
+#ifndef XLVS_ABI_SETTINGS_H
+#define XLVS_ABI_SETTINGS_H
+
+#include <linux/types.h>
+
+/* Programs of one generation, reached by tail calls. */
+enum xlvs_program {
+	XLVS_PROG_KNOWN,
+	XLVS_PROG_NEW,
+	XLVS_PROG_ERROR,
+	XLVS_PROG_SPECIAL, /* what is rare: the fast path stays short */
+	XLVS_PROGRAMS,
+};
+
+/* settings.flags */
+#define XLVS_MIGRATING 1u /* tables are being replaced: unknown TCP waits for a resend */
+#define XLVS_HOLD      2u /* XDP is off an interface for a moment: its packets wait for a resend */
+/* What a packet without an exact service may still be for. */
+#define XLVS_HAS_MARKS 4u  /* there are rules that mark packets, or services by mark */
+#define XLVS_HAS_FTP   8u  /* a service of port 21: its data connections */
+#define XLVS_HAS_PORT0 16u /* a service of every port */
+
+/*
+ * IPVS's sysctls (Documentation/networking/ipvs-sysctl.rst) under their own names and
+ * in their own units, as an operator wrote them.
+ */
+struct xlvs_sysctl {
+	__s32 amemthresh;
+	__s32 am_droprate;
+	__s32 drop_entry;
+	__s32 drop_packet;
+	__s32 conntrack;
+	__s32 secure_tcp;
+	__s32 snat_reroute;
+	__s32 sync_version;
+	__s32 sync_ports;
+	__s32 sync_persist_mode;
+	__s32 sync_qlen_max;
+	__s32 sync_sock_size;
+	__s32 cache_bypass;
+	__s32 expire_nodest_conn;
+	__s32 sloppy_tcp;
+	__s32 sloppy_sctp;
+	__s32 expire_quiescent_template;
+	__s32 sync_threshold[2];
+	__s32 sync_refresh_period;
+	__s32 sync_retries;
+	__s32 nat_icmp_send;
+	__s32 pmtu_disc;
+	__s32 backup_only;
+	__s32 conn_reuse_mode;
+	__s32 schedule_icmp;
+	__s32 ignore_tunneled;
+	__s32 run_estimation;
+	__s32 lblc_expiration;	/* seconds */
+	__s32 lblcr_expiration; /* seconds */
+	__s32 reserved[18];
+};
+
+struct xlvs_settings {
+	__u32 abi;
+	__u32 flags;
+	__u32 hz; /* jiffies a second */
+	__u32 pad;
+	__u32 tcp_timeout[16]; /* by state, jiffies */
+	__u32 udp_timeout;     /* jiffies */
+	__u32 icmp_limit;      /* ICMP errors a second and CPU */
+	__u32 scan_chunk;      /* slots that one tick of the timer looks at */
+	__u32 tick_ns;	       /* between two ticks */
+	__u32 scan_next;       /* where the next tick goes on */
+	__u32 scan_rounds;     /* whole rounds made */
+	__u32 rates_due;       /* jiffies of the next 2-second step of rates */
+	__u32 rates_next;      /* 1 + row where the next tick goes on, 0 between two steps */
+	__u32 hash_seed;       /* so that nobody outside can aim at slots */
+	__u32 cpus;	       /* possible CPUs: blocks of rows in counters */
+	__u32 now;	       /* written by every tick */
+	/* User space's notes: rows used so far, where to look for free ones next. */
+	__u32 services_high;
+	__u32 dests_high;
+	__u32 members_next;
+	__u32 rules_version;	/* raised by every change of the rules */
+	__u32 generation;	/* of the programs, raised by every `up` */
+	__u32 tcp_seconds[3];	/* ipvsadm --set: tcp, tcpfin, udp, as entered */
+	__u32 slots;		/* table size asked for, kept while the plane is down */
+	__u32 sctp_timeout[16]; /* by state, jiffies */
+	/* What the helper decided on (update_defense_level of ip_vs_ctl.c). */
+	__u32 drop_rate; /* of packets that would make a connection one in so many is dropped; 0: none */
+	__s32 drop_counter;  /* counts down to the next such drop */
+	__u32 drop_entries;  /* not 0: the timer ends half-open connections at random */
+	__u32 secure_states; /* not 0: TCP's states by secure_tcp's table */
+	__u32 buckets_next;
+	__u32 marks_next; /* where to look for free rows of mark_rules next */
+	__u32 pad2[15];
+	struct xlvs_sysctl sysctl;
+};
+
+#endif

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What is rare, in a program of its own, so that the fast path stays short: packets that
+ * are not plain TCP or UDP, and connections whose forwarding takes more than a rewrite.
+ */
+#ifndef XLVS_SPECIAL_H
+#define XLVS_SPECIAL_H
+
+#include "known.h"
+
+/* The kernel gets what we do not carry. */
+static __always_inline int pass_unparsed(enum parsed what)
+{
+	switch (what) {
+	case PARSED_FRAGMENT:
+		return pass_as(XLVS_PASS_FRAGMENT);
+	case PARSED_EXTENSION:
+		return pass_as(XLVS_PASS_EXTENSION);
+	default:
+		return pass_as(XLVS_NOT_OURS);
+	}
+}
+
+/* From the fast path: a packet that it does not read to the end. */
+static __always_inline int leave_fast_path(struct xdp_md *ctx, enum parsed what)
+{
+	if (what == PARSED_OTHER || what == PARSED_MALFORMED)
+		return pass_as(XLVS_NOT_OURS);
+	bpf_tail_call(ctx, &programs, XLVS_PROG_SPECIAL);
+	return pass_unparsed(what);
+}
+
+static __always_inline int handle_special(struct xdp_md *ctx, const struct xlvs_settings *set)
+{
+	struct packet p = {};
+	struct flow flow;
+	enum parsed what = parse_xdp(ctx, &p);
+
+	if (what != PARSED_FLOW)
+		return pass_unparsed(what);
+	if (!conn_find(&p, &flow))
+		return drop_as(XLVS_DROP_RACE);
+	return handle_known(ctx, &p, &flow, set, true);
+}
+
+#endif
