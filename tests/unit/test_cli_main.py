@@ -18,7 +18,7 @@ from xlvs.errors import XlvsError
 @pytest.fixture
 def plane(monkeypatch: pytest.MonkeyPatch) -> MemoryDataPlane:
     plane = MemoryDataPlane()
-    monkeypatch.setattr("xlvs.cli.ipvsadm.open_data_plane", lambda: plane)
+    monkeypatch.setattr("xlvs.cli.ipvsadm.open_data_plane", lambda _engine: plane)
     return plane
 
 
@@ -69,7 +69,7 @@ def test_help_lists_commands_and_version_is_ours(capsys: pytest.CaptureFixture[s
 def test_help_of_ipvsadm_needs_no_data_plane(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_plane() -> None:
+    def no_plane(_engine: str) -> None:
         raise XlvsError("xlvs needs root")
 
     monkeypatch.setattr("xlvs.cli.ipvsadm.open_data_plane", no_plane)

@@ -6,15 +6,16 @@ import io
 import sys
 from collections.abc import Sequence
 
-from xlvs.cli.engine import open_data_plane
+from xlvs.cli.engine import open_data_plane, take_engine
 from xlvs.ipvsadm.program import Program
 
 SUMMARY = "administer services and real servers, as ipvsadm 1.31 does"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run ``ipvsadm ARGUMENTS``."""
-    return _program().run(arguments)
+    """Run ``ipvsadm ARGUMENTS``; ``--engine xdp|kernel`` before them picks the engine."""
+    engine, rest = take_engine(arguments)
+    return _program(engine).run(rest)
 
 
 def save(arguments: Sequence[str]) -> int:
@@ -27,12 +28,12 @@ def restore(_arguments: Sequence[str]) -> int:
     return _program().restore()
 
 
-def _program() -> Program:
+def _program(engine: str = "") -> Program:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # Arguments come back in messages as the bytes they were.
             stream.reconfigure(errors="surrogateescape")
-    return Program(open_data_plane, _read_input, sys.stdout, sys.stderr)
+    return Program(lambda: open_data_plane(engine), _read_input, sys.stdout, sys.stderr)
 
 
 def _read_input() -> str:
