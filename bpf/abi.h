@@ -16,6 +16,7 @@
 #define XLVS_ABI 2
 
 #include "abi/connection.h"
+#include "abi/event.h"
 #include "abi/hop.h"
 #include "abi/outcome.h"
 #include "abi/rules.h"

@@ -70,8 +70,9 @@ struct xlvs_scratch {
 	struct bpf_fib_lookup fib; /* too large for the stack of a whole program */
 	__u8 tail[64];		   /* last bytes of a checksum, padded */
 	struct packet packet;
-	__u32 next_slot; /* where this CPU looks for a free one first */
-	__u32 service;	 /* row of the service it is for */
+	struct xlvs_event event; /* being written */
+	__u32 next_slot;	 /* where this CPU looks for a free one first */
+	__u32 service;		 /* row of the service it is for */
 	__u32 error_mtu;
 	__u8 error_source[16];
 	__u32 error_outcome;

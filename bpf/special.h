@@ -6,6 +6,7 @@
 #ifndef XLVS_SPECIAL_H
 #define XLVS_SPECIAL_H
 
+#include "event.h"
 #include "known.h"
 
 /* The kernel gets what we do not carry. */

@@ -99,6 +99,16 @@ int xlvs_error(struct xdp_md *ctx)
 	return send_error(ctx, &notes->packet, notes);
 }
 
+/*
+ * For frames that the helper puts back: on a device in generic mode they pass by here,
+ * for xlvs_known sees them when the kernel receives them.
+ */
+SEC("xdp")
+int xlvs_receive(struct xdp_md *ctx)
+{
+	return XDP_PASS;
+}
+
 /* Run by `up` to learn how long a jiffy is. */
 SEC("xdp")
 int xlvs_clock(struct xdp_md *ctx)

@@ -19,6 +19,9 @@
 	X(HANDED_DEVICE, "handed to the tc companion: device without XDP transmit")      \
 	X(HANDED_SEGMENTS, "handed to the tc companion: segments not cut yet (GSO)")     \
 	X(HANDED_OWN, "handed to the tc companion: the director's own connection")       \
+	X(HANDED_HELPER, "handed to the helper")                                         \
+	X(DROP_NO_HELPER, "needs the helper, which does not run")                        \
+	X(DROP_HELPER_BUSY, "the helper does not keep up, or it is too long for it")     \
 	X(DROP_NO_DESTINATION, "no destination available: ICMP unreachable sent")        \
 	X(DROP_DESTINATION_GONE, "destination of the connection was deleted")            \
 	X(DROP_TABLE_FULL, "connection table full")                                      \

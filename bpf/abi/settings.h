@@ -91,8 +91,9 @@ struct xlvs_settings {
 	__u32 drop_entries;  /* not 0: the timer ends half-open connections at random */
 	__u32 secure_states; /* not 0: TCP's states by secure_tcp's table */
 	__u32 buckets_next;
-	__u32 marks_next; /* where to look for free rows of mark_rules next */
-	__u32 pad2[15];
+	__u32 marks_next;  /* where to look for free rows of mark_rules next */
+	__u32 helper_seen; /* its last sign of life, jiffies; 0: it does not run */
+	__u32 pad2[14];
 	struct xlvs_sysctl sysctl;
 };
 

@@ -1,9 +1,10 @@
 """The slow-path helper: what needs a process because XDP cannot wait.
 
-By now it keeps neighbours resolved, tunnel sources and own addresses right as rules
-and routes change, puts right what a killed `up` left, and takes the data plane down in
-a namespace that nobody else uses any more. Without it the tc companion resolves
-neighbours packet by packet.
+It keeps neighbours resolved, tunnel sources and own addresses right as rules and routes
+change, puts right what a killed `up` left, and takes the data plane down in a namespace
+that nobody else uses any more. Without it the tc companion resolves neighbours packet by
+packet. And it answers the data plane's events, each kind by a handler of its own; without
+it they are dropped and counted.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from collections.abc import Callable
 from types import FrameType
 
 from xlvs.daemon import supervise
+from xlvs.daemon.handler import Handler
+from xlvs.dataplane.events import Event, Events
+from xlvs.dataplane.inject import Injector
 from xlvs.dataplane.plane import Plane
 
 _STEP = 0.5  # seconds between looks at the rules' version: one read of shared memory
@@ -32,6 +36,7 @@ class SlowPath:
         self._stopped = False
         self._version = -1
         self._refresh_due = self._orphan_due = time.monotonic()
+        self._handlers: dict[int, Handler] = {}  # by the kind of events, layout.EVENT_*
 
     def run(self) -> None:
         """Work until SIGTERM or SIGINT, or until the data plane is gone.
@@ -40,16 +45,45 @@ class SlowPath:
         """
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
-        while not self._stopped and self._plane.is_up:
-            self._guarded(self._refresh)
-            self._guarded(self._leave_if_abandoned)
-            time.sleep(_STEP)
-
-    def _guarded(self, step: Callable[[], None]) -> None:
+        if not self._plane.is_up:
+            return
+        events, injector = Events(self._plane.tables), Injector(self._plane.tables)
+        self._handlers = handlers(self._plane, injector)
         try:
-            step()
+            while not self._stopped and self._plane.is_up:
+                self._show_life()
+                self._guarded(self._refresh)
+                self._guarded(self._leave_if_abandoned)
+                self._answer(events)
+        finally:
+            self._plane.tables.settings.helper_seen = 0
+            events.close()
+            injector.close()
+
+    def _show_life(self) -> None:
+        """From now on, for a few seconds, the data plane sends us events."""
+        settings = self._plane.tables.settings
+        settings.helper_seen = settings.now or 1
+
+    def _answer(self, events: Events) -> None:
+        """Wait for events and have them handled; let every handler do what is due."""
+        pause = min([_STEP, *(handler.pause for handler in self._handlers.values())])
+        for event in events.poll(pause):
+            self._guarded(self._handle, event)
+        for handler in self._handlers.values():
+            self._guarded(handler.step, time.monotonic())
+
+    def _handle(self, event: Event) -> None:
+        handler = self._handlers.get(event.kind)
+        if handler:
+            handler.handle(event, time.monotonic())
+
+    def _guarded(self, step: Callable[..., None], *arguments: object) -> None:
+        try:
+            step(*arguments)
         except Exception as error:  # a helper that dies of one bad answer helps nobody
-            supervise.note_trouble(f"{step.__name__.strip('_')}: {type(error).__name__}: {error}")
+            name = step.__qualname__.replace("SlowPath.", "").strip("_")
+            supervise.note_trouble(f"{name}: {type(error).__name__}: {error}")
 
     def _refresh(self) -> None:
         now, version = time.monotonic(), self._plane.tables.settings.rules_version
@@ -72,6 +106,12 @@ class SlowPath:
     def _stop(self, number: int, frame: FrameType | None) -> None:
         del number, frame
         self._stopped = True
+
+
+def handlers(plane: Plane, injector: Injector) -> dict[int, Handler]:
+    """Who answers which kind of events."""
+    del plane, injector
+    return {}
 
 
 def namespace_abandoned() -> bool:

@@ -87,6 +87,9 @@ OUTCOMES = (
     ("handed_device", "handed to the tc companion: device without XDP transmit"),
     ("handed_segments", "handed to the tc companion: segments not cut yet (GSO)"),
     ("handed_own", "handed to the tc companion: the director's own connection"),
+    ("handed_helper", "handed to the helper"),
+    ("drop_no_helper", "needs the helper, which does not run"),
+    ("drop_helper_busy", "the helper does not keep up, or it is too long for it"),
     ("drop_no_destination", "no destination available: ICMP unreachable sent"),
     ("drop_destination_gone", "destination of the connection was deleted"),
     ("drop_table_full", "connection table full"),
@@ -101,6 +104,9 @@ OUTCOMES = (
     ("drop_migrating", "held back while tables or modes change: to be sent again"),
     ("drop_companion", "tc companion could not forward"),
 )
+
+EVENTS_SIZE, EVENT_FRAME, EVENT_SHORT = 1 << 20, 3392, 192
+EVENT_FRAGMENT = 0  # enum xlvs_event_kind
 
 PROGRAMS = ("xlvs_known", "xlvs_new", "xlvs_error", "xlvs_special")  # enum xlvs_program
 
@@ -190,7 +196,8 @@ class Settings(ctypes.Structure):
         ("secure_states", c_uint32),
         ("buckets_next", c_uint32),
         ("marks_next", c_uint32),
-        ("pad2", c_uint32 * 15),
+        ("helper_seen", c_uint32),
+        ("pad2", c_uint32 * 14),
         ("sysctl", SysctlRow),
     )
 
@@ -342,6 +349,19 @@ class ConnRow(ctypes.Structure):
         ("synced", c_uint32),
         ("sync_packets", c_uint32),
         ("pad2", c_uint32 * 5),
+    )
+
+
+class EventHead(ctypes.Structure):
+    """struct xlvs_event"""
+
+    _fields_ = (
+        ("kind", c_uint32),
+        ("ifindex", c_uint32),
+        ("slot", c_uint32),
+        ("phase", c_uint32),
+        ("length", c_uint32),
+        ("pad", c_uint32),
     )
 
 

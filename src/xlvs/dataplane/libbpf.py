@@ -23,6 +23,7 @@ XDP_FLAGS_SKB_MODE, XDP_FLAGS_DRV_MODE = 1 << 1, 1 << 2
 BPF_TC_INGRESS, BPF_TC_EGRESS = 1, 2
 BPF_F_TEST_XDP_LIVE_FRAMES = 1 << 1
 
+_EVENT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _PRINT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 _messages: list[str] = []
 
@@ -154,7 +155,8 @@ def _lib() -> ctypes.CDLL:
     except OSError as error:
         raise XlvsError("libbpf is missing: install the package libbpf1") from error
     for name in ("bpf_object__open_file", "bpf_object__find_map_by_name", "bpf_object__find_program_by_name",
-                 "bpf_object__next_program", "bpf_object__next_map", "bpf_map__initial_value"):  # fmt: skip
+                 "bpf_object__next_program", "bpf_object__next_map", "bpf_map__initial_value",
+                 "ring_buffer__new"):  # fmt: skip
         getattr(lib, name).restype = ctypes.c_void_p
     for name in ("bpf_program__name", "bpf_map__name"):
         getattr(lib, name).restype = ctypes.c_char_p
@@ -403,6 +405,35 @@ def destroy_clsact(ifindex: int) -> None:
     """Remove the clsact qdisc and every filter in it."""
     hook = _TcHook(sz=ctypes.sizeof(_TcHook), ifindex=ifindex, attach_point=BPF_TC_INGRESS | BPF_TC_EGRESS)
     _lib().bpf_tc_hook_destroy(ctypes.byref(hook))
+
+
+class RingBuffer:
+    """The reading end of a ring buffer map, which must stay open as long as this."""
+
+    def __init__(self, map_fd: int) -> None:
+        self._found: list[bytes] = []
+        self._callback = _EVENT(self._keep)  # kept alive: the kernel side calls it
+        self._handle = _lib().ring_buffer__new(map_fd, self._callback, None, None)
+        if not self._handle:
+            raise BpfError("opening a ring buffer", ctypes.get_errno())
+
+    def _keep(self, _: int, data: int, size: int) -> int:
+        self._found.append(ctypes.string_at(data, size))
+        return 0
+
+    def poll(self, seconds: float) -> list[bytes]:
+        """All records there are, waiting that long for the first; a signal ends the wait."""
+        result = _lib().ring_buffer__poll(ctypes.c_void_p(self._handle), int(seconds * 1000))
+        if result != -errno.EINTR:
+            _checked(result, "reading a ring buffer")
+        found, self._found = self._found, []
+        return found
+
+    def close(self) -> None:
+        """Stop reading; what is left stays for the next reader."""
+        if self._handle:
+            _lib().ring_buffer__free(ctypes.c_void_p(self._handle))
+            self._handle = None
 
 
 def test_run(

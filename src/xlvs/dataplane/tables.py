@@ -39,7 +39,16 @@ RULE_MAPS = (
     "mark_prefixes",
     "ports",
 )
-CONN_MAPS = ("conns", "conn_index4", "conn_index6", "engine_data", "outcomes", "scratch", "ticker")
+CONN_MAPS = (
+    "conns",
+    "conn_index4",
+    "conn_index6",
+    "engine_data",
+    "events",
+    "outcomes",
+    "scratch",
+    "ticker",
+)
 
 DEFAULT_SLOTS = 1 << 20
 KERNEL_FLOOR = (6, 1)
