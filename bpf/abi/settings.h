@@ -59,6 +59,17 @@ struct xlvs_sysctl {
 	__s32 reserved[18];
 };
 
+/* A synchronisation daemon (ipvsadm --start-daemon): user space's notes. */
+struct xlvs_sync_daemon {
+	__u8 interface[16];
+	__u8 group[16];
+	__u16 family; /* the group's; 0: this daemon does not run */
+	__u16 maxlen; /* bytes of a message */
+	__u16 port;
+	__u8 syncid;
+	__u8 ttl;
+};
+
 struct xlvs_settings {
 	__u32 abi;
 	__u32 flags;
@@ -95,6 +106,7 @@ struct xlvs_settings {
 	__u32 helper_seen; /* its last sign of life, jiffies; 0: it does not run */
 	__u32 pad2[14];
 	struct xlvs_sysctl sysctl;
+	struct xlvs_sync_daemon daemons[2]; /* master, backup */
 };
 
 #endif

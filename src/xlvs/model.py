@@ -169,6 +169,23 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class SyncDaemon:
+    """A connection synchronisation daemon: ``role`` is ``master`` or ``backup``.
+
+    ``group`` is its packed multicast address, ``maxlen`` the bytes of a message at most.
+    Where one is asked for, 0 and empty stand for the defaults.
+    """
+
+    role: str
+    interface: str = ""
+    syncid: int = 0
+    maxlen: int = 0
+    group: bytes = b""
+    port: int = 0
+    ttl: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionEntry:
     """One connection, or one persistence template (``template``).
 

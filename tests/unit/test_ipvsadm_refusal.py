@@ -26,7 +26,6 @@ from tests.unit.ipvsadm_console import Console
         ("-a -t 10.0.0.1:80 -r 10.1.0.2 -i --tun-type gre", "GRE tunnels (--tun-type)"),
         ("-a -t 10.0.0.1:80 -r 10.1.0.2 -i --tun-type gue --tun-port 6080", "GUE tunnels (--tun-type)"),
         ("-e -t 10.0.0.1:80 -r 10.1.0.1 -m -x 5 -y 2", "connection thresholds (-x, -y)"),
-        ("--start-daemon master", "the connection synchronisation daemon (--start-daemon)"),
     ],
 )
 def test_refused_in_one_line_and_nothing_changed(command: str, words: str) -> None:

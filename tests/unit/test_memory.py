@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 from dataclasses import replace
-from errno import EEXIST, EINVAL, ENOENT, ERANGE, ESRCH
+from errno import EEXIST, EINVAL, ENETUNREACH, ENODEV, ENOENT, ERANGE, ESRCH
 from typing import Any
 
 import pytest
 
 from xlvs.dataplane import ruleset
+from xlvs.dataplane.host import BareHost, Link
 from xlvs.dataplane.memory import MemoryDataPlane
 from xlvs.dataplane.port import DataPlane
 from xlvs.errors import IpvsError, NotCarried
@@ -24,6 +25,7 @@ from xlvs.model import (
     Rates,
     Service,
     ServiceKey,
+    SyncDaemon,
     Timeouts,
     Tunnel,
     TunnelType,
@@ -224,4 +226,57 @@ def test_unicast_addresses(address: str, local: bool, good: bool) -> None:
     else:
         with pytest.raises(IpvsError) as caught:
             ruleset.check_address(one, local=local)
+        assert caught.value.errno == EINVAL
+
+
+class WiredHost(BareHost):
+    """Two interfaces, one of them down."""
+
+    def link(self, name: str) -> Link | None:
+        """See Host."""
+        return {"eth0": Link(9000, up=True), "eth1": Link(1500, up=False)}.get(name)
+
+
+def test_daemons_are_started_with_their_defaults_and_stopped() -> None:
+    plane = MemoryDataPlane(host=WiredHost())
+    group = bytes((0xFF, 2, *[0] * 13, 9))
+    with plane.transaction() as transaction:
+        transaction.start_daemon(SyncDaemon("backup", "eth0", 7, maxlen=1, group=group))
+        transaction.start_daemon(SyncDaemon("master", "eth0"))
+    master = SyncDaemon("master", "eth0", 0, 1472, bytes((224, 0, 0, 81)), 8848, 1)
+    backup = SyncDaemon("backup", "eth0", 7, 1024, group, 8848, 1)
+    assert plane.daemons() == [master, backup]
+    for wrong, errno in (
+        (SyncDaemon("master", "eth0"), EEXIST),
+        (SyncDaemon("master", "eth2"), ENODEV),
+    ):
+        with plane.transaction() as transaction, pytest.raises(IpvsError) as caught:
+            transaction.start_daemon(wrong)
+        assert caught.value.errno == errno
+    with plane.transaction() as transaction:
+        transaction.stop_daemon("master")
+        with pytest.raises(IpvsError) as caught:
+            transaction.stop_daemon("master")
+        assert caught.value.errno == ESRCH
+        with pytest.raises(IpvsError) as caught:
+            transaction.start_daemon(SyncDaemon("master", "eth1"))
+        assert caught.value.errno == ENETUNREACH
+        transaction.stop_daemon("backup")
+        transaction.start_daemon(SyncDaemon("backup", "eth0"))
+    assert [daemon.maxlen for daemon in plane.daemons()] == [9000 - 28]
+
+
+def test_synchronisation_and_mixed_families_exclude_each_other() -> None:
+    plane = MemoryDataPlane(host=WiredHost())
+    mixed = Destination(DestinationKey(AF_INET, bytes((192, 168, 0, 1)), 80), Forward.TUNNEL)
+    with plane.transaction() as transaction:
+        transaction.add_service(Service(KEY6, "rr", netmask=128))
+        transaction.add_destination(KEY6, mixed)
+        with pytest.raises(IpvsError) as caught:
+            transaction.start_daemon(SyncDaemon("master", "eth0"))
+        assert caught.value.errno == EINVAL
+        transaction.delete_destination(KEY6, mixed.key)
+        transaction.start_daemon(SyncDaemon("master", "eth0"))
+        with pytest.raises(IpvsError) as caught:
+            transaction.add_destination(KEY6, mixed)
         assert caught.value.errno == EINVAL

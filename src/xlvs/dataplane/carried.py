@@ -39,10 +39,5 @@ def require_destination(destination: Destination) -> None:
         _refuse(f"{destination.tunnel.type.name} tunnels (--tun-type)")
 
 
-def require_sync_daemon() -> None:
-    """Raise :class:`NotCarried` for the connection synchronisation daemon."""
-    _refuse("the connection synchronisation daemon (--start-daemon)")
-
-
 def _refuse(what: str) -> None:
     raise NotCarried(f"this data plane does not carry {what} yet")

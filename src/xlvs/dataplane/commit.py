@@ -11,7 +11,7 @@ import ctypes
 import math
 import time
 from bisect import bisect_right, insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from errno import ENOMEM
 
@@ -19,16 +19,18 @@ from xlvs.dataplane import journal, layout
 from xlvs.dataplane.host import Host
 from xlvs.dataplane.journal import Change, Index, Write
 from xlvs.dataplane.rows import (
+    DAEMON_ROLES,
     read_destination,
     service_wire_key,
     sh_table,
     swap16,
     virtual_key,
+    write_daemon,
     write_timeouts,
 )
 from xlvs.dataplane.tables import Tables
 from xlvs.errors import IpvsError
-from xlvs.model import Destination, DestinationKey, Forward, Service, Timeouts
+from xlvs.model import Destination, DestinationKey, Forward, Service, SyncDaemon, Timeouts
 
 _NO_SERVICE = 0xFFFFFFFF
 _MEMBER = ctypes.sizeof(layout.MemberRow)
@@ -131,8 +133,9 @@ class Commit:
         dead: list[StagedService],
         zeroed: Iterable[int],
         timeouts: Timeouts | None,
+        daemons: Mapping[str, SyncDaemon] | None,
     ) -> list[Change]:
-        """All that is to be written for these services, rows of counters and timeouts."""
+        """All that is to be written for these services, rows of counters, timeouts and daemons."""
         touched = [staged for staged in living if staged.members_changed or staged.old_scheduler is None]
         if touched:
             regions = _Regions(self._tables)
@@ -152,6 +155,8 @@ class Commit:
             self._zero(number)
         if timeouts:
             self._timeouts(timeouts)
+        if daemons is not None:
+            self._daemons(daemons)
         self._settings(rules_version=(self._tables.settings.rules_version + 1) & 0xFFFFFFFF)
         return self._changes
 
@@ -306,6 +311,13 @@ class Commit:
         write_timeouts(settings)
         for name in ("tcp_seconds", "tcp_timeout", "udp_timeout"):
             self._settings(**{name: getattr(settings, name)})
+
+    def _daemons(self, daemons: Mapping[str, SyncDaemon]) -> None:
+        settings = layout.Settings()
+        for number, role in enumerate(DAEMON_ROLES):
+            if role in daemons:
+                settings.daemons[number] = write_daemon(daemons[role])
+        self._changes += journal.field("settings", layout.Settings, 0, daemons=settings.daemons)
 
 
 def wrr_measure(weights: list[int]) -> tuple[int, int]:

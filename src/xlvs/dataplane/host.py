@@ -16,6 +16,14 @@ class VlanDevice:
     tags: tuple[tuple[int, int], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An interface by name: its MTU in bytes, and whether it is up."""
+
+    mtu: int
+    up: bool
+
+
 class Host(Protocol):
     """Addresses and routes of the current network namespace, as they are now.
 
@@ -24,6 +32,12 @@ class Host(Protocol):
 
     def is_local(self, address: bytes) -> bool:
         """Whether an address is this machine's own."""
+
+    def is_broadcast(self, address: bytes) -> bool:
+        """Whether an IPv4 address is the broadcast address of one of this machine's networks."""
+
+    def link(self, name: str) -> Link | None:
+        """An interface by its name, or None where there is none."""
 
     def source_towards(self, address: bytes) -> bytes | None:
         """The source address the kernel would choose towards an address; None without a route."""
@@ -51,6 +65,16 @@ class BareHost:
         """Nothing is local."""
         del address
         return False
+
+    def is_broadcast(self, address: bytes) -> bool:
+        """There are no networks."""
+        del address
+        return False
+
+    def link(self, name: str) -> Link | None:
+        """There are no interfaces."""
+        del name
+        return None
 
     def source_towards(self, address: bytes) -> bytes | None:
         """Nothing is reachable."""

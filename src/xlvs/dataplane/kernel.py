@@ -28,6 +28,7 @@ from xlvs.model import (
     Service,
     ServiceEntry,
     ServiceKey,
+    SyncDaemon,
     TableInfo,
     Timeouts,
 )
@@ -78,6 +79,15 @@ class KernelIpvs(Protocol):
 
     def set_timeouts(self, timeouts: Timeouts) -> None:
         """Set timeouts; a 0 leaves that one as it is."""
+
+    def daemons(self) -> list[SyncDaemon]:
+        """The synchronisation daemons that run."""
+
+    def start_daemon(self, daemon: SyncDaemon) -> None:
+        """Start a synchronisation daemon."""
+
+    def stop_daemon(self, role: str) -> None:
+        """Stop a synchronisation daemon."""
 
 
 class KernelDataPlane:
@@ -136,6 +146,10 @@ class KernelDataPlane:
         """See the port."""
         return self._ipvs.timeouts()
 
+    def daemons(self) -> list[SyncDaemon]:
+        """See the port."""
+        return self._ipvs.daemons()
+
     def _with_destinations(self, entry: ServiceEntry) -> ServiceEntry:
         return replace(entry, destinations=self._ipvs.destinations(entry.service.key))
 
@@ -164,6 +178,7 @@ class KernelTransaction:
         self._ipvs = ipvs
         self._before: dict[ServiceKey, ServiceEntry | None] = {}
         self._timeouts: Timeouts | None = None
+        self._daemons: list[SyncDaemon] | None = None
 
     def add_service(self, service: Service) -> None:
         """See the port."""
@@ -211,11 +226,25 @@ class KernelTransaction:
             self._timeouts = self._ipvs.timeouts()
         self._ipvs.set_timeouts(timeouts)
 
+    def start_daemon(self, daemon: SyncDaemon) -> None:
+        """See the port."""
+        self._remember_daemons()
+        self._ipvs.start_daemon(daemon)
+
+    def stop_daemon(self, role: str) -> None:
+        """See the port."""
+        self._remember_daemons()
+        self._ipvs.stop_daemon(role)
+
     # -- undoing ---------------------------------------------------------------
 
     def _remember(self, key: ServiceKey) -> None:
         if key not in self._before:
             self._before[key] = self._now(key)
+
+    def _remember_daemons(self) -> None:
+        if self._daemons is None:
+            self._daemons = self._ipvs.daemons()
 
     def _now(self, key: ServiceKey) -> ServiceEntry | None:
         try:
@@ -237,6 +266,14 @@ class KernelTransaction:
                 self._edit_back(before, now)
         if self._timeouts:
             self._ipvs.set_timeouts(self._timeouts)
+        if self._daemons is not None:
+            now_running = self._ipvs.daemons()
+            for daemon in now_running:
+                if daemon not in self._daemons:
+                    self._ipvs.stop_daemon(daemon.role)
+            for daemon in self._daemons:
+                if daemon not in now_running:
+                    self._ipvs.start_daemon(daemon)
 
     def _make_anew(self, before: ServiceEntry, now: ServiceEntry | None) -> None:
         key = before.service.key

@@ -162,6 +162,20 @@ class SysctlRow(ctypes.Structure):
     )
 
 
+class SyncDaemonRow(ctypes.Structure):
+    """struct xlvs_sync_daemon"""
+
+    _fields_ = (
+        ("interface", c_uint8 * 16),
+        ("group", Address),
+        ("family", c_uint16),
+        ("maxlen", c_uint16),
+        ("port", c_uint16),
+        ("syncid", c_uint8),
+        ("ttl", c_uint8),
+    )
+
+
 class Settings(ctypes.Structure):
     """struct xlvs_settings"""
 
@@ -199,6 +213,7 @@ class Settings(ctypes.Structure):
         ("helper_seen", c_uint32),
         ("pad2", c_uint32 * 14),
         ("sysctl", SysctlRow),
+        ("daemons", SyncDaemonRow * 2),
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from errno import EEXIST, ENOENT, ESRCH
 
 from xlvs.dataplane import carried, ruleset
+from xlvs.dataplane.host import BareHost, Host
 from xlvs.errors import IpvsError
 from xlvs.model import (
     IPVS_VERSION,
@@ -24,6 +25,7 @@ from xlvs.model import (
     Service,
     ServiceEntry,
     ServiceKey,
+    SyncDaemon,
     TableInfo,
     Timeouts,
 )
@@ -33,13 +35,15 @@ class MemoryDataPlane:
     """A whole data plane of plain values.
 
     ``carry_all`` accepts every feature of IPVS instead of only those that the XDP
-    engine carries by now. ``size`` is the connection table size that listings print.
+    engine carries by now. ``size`` is the connection table size that listings print,
+    ``host`` the machine whose addresses and interfaces there are.
     """
 
-    def __init__(self, *, size: int = 4096, carry_all: bool = False) -> None:
+    def __init__(self, *, size: int = 4096, carry_all: bool = False, host: Host | None = None) -> None:
         self.connection_entries: list[ConnectionEntry] = []
         self._size = size
         self._carry_all = carry_all
+        self._host = host or BareHost()
         self._rules = _Rules()
         self._open = False
 
@@ -55,7 +59,7 @@ class MemoryDataPlane:
         self._open = True
         try:
             draft = self._rules.copy()
-            yield MemoryTransaction(draft, self._carry_all)
+            yield MemoryTransaction(draft, self._host, self._carry_all)
             self._rules = draft
         finally:
             self._open = False
@@ -76,6 +80,10 @@ class MemoryDataPlane:
     def timeouts(self) -> Timeouts:
         """See :meth:`DataPlane.timeouts`."""
         return self._rules.timeouts
+
+    def daemons(self) -> list[SyncDaemon]:
+        """See :meth:`DataPlane.daemons`."""
+        return sorted(self._rules.daemons.values(), key=lambda daemon: daemon.role, reverse=True)
 
     def observe(
         self,
@@ -128,20 +136,23 @@ class _Rules:
         # they find their counters, as in IPVS's trash.
         self.trash: dict[tuple[ServiceKey, DestinationKey], DestinationEntry] = {}
         self.timeouts = Timeouts()
+        self.daemons: dict[str, SyncDaemon] = {}
 
     def copy(self) -> _Rules:
         other = _Rules()
         other.services = {key: record.copy() for key, record in self.services.items()}
         other.trash = dict(self.trash)
         other.timeouts = self.timeouts
+        other.daemons = dict(self.daemons)
         return other
 
 
 class MemoryTransaction:
     """See :class:`xlvs.dataplane.port.Transaction`."""
 
-    def __init__(self, rules: _Rules, carry_all: bool) -> None:
+    def __init__(self, rules: _Rules, host: Host, carry_all: bool) -> None:
         self._rules = rules
+        self._host = host
         self._carry_all = carry_all
 
     def add_service(self, service: Service) -> None:
@@ -171,10 +182,12 @@ class MemoryTransaction:
     def add_destination(self, key: ServiceKey, destination: Destination) -> None:
         """See the port."""
         record = self._record(key)
-        ruleset.check_destination(key, destination)
+        ruleset.check_destination(key, destination, synchronised=bool(self._rules.daemons))
         if destination.key in record.destinations:
             raise IpvsError(EEXIST)
-        ruleset.check_address(destination)
+        address = destination.key.address
+        local, broadcast = self._host.is_local(address), self._host.is_broadcast(address)
+        ruleset.check_address(destination, local=local, broadcast=broadcast)
         self._check_carried(destination)
         trashed = self._rules.trash.pop((key, destination.key), None)
         entry = replace(trashed, destination=destination) if trashed else DestinationEntry(destination)
@@ -183,7 +196,7 @@ class MemoryTransaction:
     def edit_destination(self, key: ServiceKey, destination: Destination) -> None:
         """See the port."""
         record = self._record(key)
-        ruleset.check_destination(key, destination)
+        ruleset.check_destination(key, destination, synchronised=bool(self._rules.daemons))
         entry = record.destinations.get(destination.key)
         if entry is None:
             raise IpvsError(ENOENT)
@@ -208,6 +221,22 @@ class MemoryTransaction:
     def set_timeouts(self, timeouts: Timeouts) -> None:
         """See the port."""
         self._rules.timeouts = ruleset.merge_timeouts(self._rules.timeouts, timeouts)
+
+    def start_daemon(self, daemon: SyncDaemon) -> None:
+        """See the port."""
+        mixed = any(
+            one.family != key.family
+            for key, record in self._rules.services.items()
+            for one in record.destinations
+        )
+        link = self._host.link(daemon.interface)
+        running = self._rules.daemons
+        running[daemon.role] = ruleset.settle_daemon(daemon, running, link, mixed=mixed)
+
+    def stop_daemon(self, role: str) -> None:
+        """See the port."""
+        if self._rules.daemons.pop(role, None) is None:
+            raise IpvsError(ESRCH)
 
     def _record(self, key: ServiceKey) -> _Record:
         record = self._rules.services.get(key)

@@ -17,6 +17,7 @@ from xlvs.model import (
     Service,
     ServiceEntry,
     ServiceKey,
+    SyncDaemon,
     TableInfo,
     Timeouts,
 )
@@ -59,6 +60,12 @@ class Transaction(Protocol):
     def set_timeouts(self, timeouts: Timeouts) -> None:
         """Set connection timeouts; a 0 leaves that one as it is."""
 
+    def start_daemon(self, daemon: SyncDaemon) -> None:
+        """Start a synchronisation daemon; EEXIST where one of its role runs, ENODEV without its interface."""
+
+    def stop_daemon(self, role: str) -> None:
+        """Stop the ``master`` or the ``backup`` daemon; ESRCH where it does not run."""
+
 
 class DataPlane(Protocol):
     """One engine in the current network namespace."""
@@ -80,3 +87,6 @@ class DataPlane(Protocol):
 
     def timeouts(self) -> Timeouts:
         """The timeouts in force."""
+
+    def daemons(self) -> list[SyncDaemon]:
+        """The synchronisation daemons that run, the master first."""

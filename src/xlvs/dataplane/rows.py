@@ -5,12 +5,15 @@ from __future__ import annotations
 from xlvs.dataplane import layout
 from xlvs.dataplane.tables import TCP_TIMEOUTS, Tables
 from xlvs.model import (
+    AF_INET,
+    AF_INET6,
     Destination,
     DestinationKey,
     Forward,
     Service,
     ServiceFlag,
     ServiceKey,
+    SyncDaemon,
     Tunnel,
     TunnelType,
 )
@@ -53,6 +56,42 @@ def read_destination(row: layout.DestRow) -> Destination:
         lower=row.lower,
         tunnel=Tunnel(TunnelType(row.tunnel_type), swap16(row.tunnel_port), row.tunnel_flags),
     )
+
+
+# Roles of synchronisation daemons in the order of settings.daemons.
+DAEMON_ROLES = ("master", "backup")
+
+
+def read_daemons(settings: layout.Settings) -> list[SyncDaemon]:
+    """The synchronisation daemons that run, the master first."""
+    return [
+        SyncDaemon(
+            role,
+            bytes(row.interface).rstrip(b"\0").decode(errors="surrogateescape"),
+            row.syncid,
+            row.maxlen,
+            layout.plain_address(row.group, row.family),
+            row.port,
+            row.ttl,
+        )
+        for role, row in zip(DAEMON_ROLES, settings.daemons, strict=True)
+        if row.family
+    ]
+
+
+def write_daemon(daemon: SyncDaemon) -> layout.SyncDaemonRow:
+    """The row of a synchronisation daemon that runs."""
+    row = layout.SyncDaemonRow(
+        family=AF_INET if len(daemon.group) == 4 else AF_INET6,
+        maxlen=daemon.maxlen,
+        port=daemon.port,
+        syncid=daemon.syncid,
+        ttl=daemon.ttl,
+    )
+    name = daemon.interface.encode(errors="surrogateescape")[: len(row.interface)]
+    row.interface[: len(name)] = name
+    row.group = layout.wire_address(daemon.group)
+    return row
 
 
 def virtual_key(row: layout.DestRow) -> ServiceKey:

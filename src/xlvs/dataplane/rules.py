@@ -16,6 +16,7 @@ from xlvs.dataplane.host import Host
 from xlvs.dataplane.journal import Change
 from xlvs.dataplane.rows import (
     member_dests,
+    read_daemons,
     read_destination,
     read_service,
     service_wire_key,
@@ -23,7 +24,7 @@ from xlvs.dataplane.rows import (
 )
 from xlvs.dataplane.tables import Tables, wait_for_programs
 from xlvs.errors import IpvsError
-from xlvs.model import Destination, DestinationKey, Service, ServiceKey, Timeouts
+from xlvs.model import Destination, DestinationKey, Service, ServiceKey, SyncDaemon, Timeouts
 
 _TRASH_SECONDS = 120  # IP_VS_DEST_TRASH_PERIOD
 
@@ -43,6 +44,7 @@ class XdpTransaction:
         self._free_dests: Iterator[int] | None = None
         self._free_services: Iterator[int] | None = None
         self._zeroed: list[int] = []
+        self._daemons: dict[str, SyncDaemon] | None = None
 
     # -- the port ------------------------------------------------------------
 
@@ -77,11 +79,7 @@ class XdpTransaction:
 
     def flush(self) -> None:
         """See the port."""
-        settings = self._tables.settings
-        for number in range(settings.services_high):
-            row = self._tables.service_row(number)
-            if row.flags & layout.SERVICE_USED:
-                self._find(read_service(row).key)
+        self._load_all()
         for key, staged in list(self._staged.items()):
             if not staged.deleted:
                 self.delete_service(key)
@@ -89,10 +87,13 @@ class XdpTransaction:
     def add_destination(self, key: ServiceKey, destination: Destination) -> None:
         """See the port."""
         staged = self._require(key)
-        ruleset.check_destination(key, destination)
+        self._check_destination(key, destination)
         if staged.find(destination.key):
             raise IpvsError(EEXIST)
-        ruleset.check_address(destination, local=self._host.is_local(destination.key.address))
+        address = destination.key.address
+        local = self._host.is_local(address)
+        broadcast = not local and self._host.is_broadcast(address)
+        ruleset.check_address(destination, local=local, broadcast=broadcast)
         carried.require_destination(destination)
         row = self._trashed().pop((key, destination.key), None)
         if row is None:
@@ -106,7 +107,7 @@ class XdpTransaction:
     def edit_destination(self, key: ServiceKey, destination: Destination) -> None:
         """See the port."""
         staged = self._require(key)
-        ruleset.check_destination(key, destination)
+        self._check_destination(key, destination)
         dest = staged.find(destination.key)
         if dest is None:
             raise IpvsError(ENOENT)
@@ -142,6 +143,20 @@ class XdpTransaction:
         current = self._timeouts or Timeouts(*self._tables.settings.tcp_seconds)
         self._timeouts = ruleset.merge_timeouts(current, timeouts)
 
+    def start_daemon(self, daemon: SyncDaemon) -> None:
+        """See the port."""
+        running = self._running()
+        link = self._host.link(daemon.interface)
+        settled = ruleset.settle_daemon(daemon, running, link, mixed=self._mixes_families())
+        self._daemons = {**running, daemon.role: settled}
+
+    def stop_daemon(self, role: str) -> None:
+        """See the port."""
+        running = dict(self._running())
+        if running.pop(role, None) is None:
+            raise IpvsError(ESRCH)
+        self._daemons = running
+
     # -- staging -------------------------------------------------------------
 
     def _find(self, key: ServiceKey) -> StagedService | None:
@@ -157,6 +172,33 @@ class XdpTransaction:
         staged = StagedService(service, number, dests, rows, old_scheduler=service.scheduler)
         self._staged[key] = staged
         return staged
+
+    def _check_destination(self, key: ServiceKey, destination: Destination) -> None:
+        # Only a mixed pair asks whether a daemon runs.
+        mixed = destination.key.family != key.family
+        ruleset.check_destination(key, destination, synchronised=mixed and bool(self._running()))
+
+    def _running(self) -> dict[str, SyncDaemon]:
+        if self._daemons is not None:
+            return self._daemons
+        return {daemon.role: daemon for daemon in read_daemons(self._tables.settings)}
+
+    def _mixes_families(self) -> bool:
+        """Whether there is a destination of another family than its service."""
+        self._load_all()
+        return any(
+            dest.destination.key.family != staged.service.key.family
+            for staged in self._staged.values()
+            if not staged.deleted
+            for dest in staged.dests
+        )
+
+    def _load_all(self) -> None:
+        settings = self._tables.settings
+        for number in range(settings.services_high):
+            row = self._tables.service_row(number)
+            if row.flags & layout.SERVICE_USED:
+                self._find(read_service(row).key)
 
     def _require(self, key: ServiceKey) -> StagedService:
         staged = self._find(key)
@@ -222,7 +264,9 @@ class XdpTransaction:
         """What is to be written; asked once, still under the lock."""
         living = [staged for staged in self._staged.values() if not staged.deleted]
         dead = [*self._gone, *(staged for staged in self._staged.values() if staged.deleted)]
-        return Commit(self._tables, self._host).changes(living, dead, self._zeroed, self._timeouts)
+        return Commit(self._tables, self._host).changes(
+            living, dead, self._zeroed, self._timeouts, self._daemons
+        )
 
     @property
     def frees_rows(self) -> bool:

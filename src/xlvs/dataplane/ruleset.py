@@ -7,23 +7,43 @@ An engine asks, inside its transaction:
 - add a destination: ESRCH without its service, :func:`check_destination`, EEXIST if it
   is there, then :func:`check_address`;
 - edit a destination: ESRCH, :func:`check_destination`, ENOENT if it is not there;
-- timeouts: :func:`merge_timeouts`.
+- timeouts: :func:`merge_timeouts`;
+- start a synchronisation daemon: :func:`settle_daemon`.
 
 Every failure is an :class:`xlvs.errors.IpvsError`.
 """
 
 from __future__ import annotations
 
-from errno import EINVAL, ENOENT, ERANGE
+from collections.abc import Collection
+from dataclasses import replace
+from errno import EEXIST, EINVAL, ENETUNREACH, ENODEV, ENOENT, ERANGE
 
+from xlvs.dataplane.host import Link
 from xlvs.errors import IpvsError
-from xlvs.model import AF_INET6, Destination, Forward, Service, ServiceKey, Timeouts, TunnelType
+from xlvs.model import (
+    AF_INET6,
+    Destination,
+    Forward,
+    Service,
+    ServiceKey,
+    SyncDaemon,
+    Timeouts,
+    TunnelType,
+)
 
 # Every scheduler of the kernel's source; "none" is its word for a service without one.
 SCHEDULERS = frozenset(
     ("rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos", "none")
 )
 PERSISTENCE_ENGINES = frozenset(("sip",))
+
+# What a synchronisation daemon does where nothing else is said (net/ip_vs.h: IP_VS_SYNC_GROUP and so on).
+SYNC_GROUP = bytes((224, 0, 0, 81))
+SYNC_PORT = 8848
+_ETHERNET_MTU = 1500
+_BACKUP_LEAST = 1024  # bytes that a backup is always ready to take
+_DATAGRAM = 65535
 
 
 def check_service(service: Service) -> None:
@@ -36,9 +56,13 @@ def check_service(service: Service) -> None:
         raise IpvsError(EINVAL)
 
 
-def check_destination(key: ServiceKey, destination: Destination) -> None:
-    """EINVAL for a mixed family outside a tunnel or GUE without a port, ERANGE for bad numbers."""
-    if destination.key.family != key.family and destination.forward != Forward.TUNNEL:
+def check_destination(key: ServiceKey, destination: Destination, *, synchronised: bool = False) -> None:
+    """EINVAL for a mixed family outside a tunnel or GUE without a port, ERANGE for bad numbers.
+
+    ``synchronised`` says that a synchronisation daemon runs: its protocol knows no mixed families.
+    """
+    mixed = destination.key.family != key.family
+    if mixed and (synchronised or destination.forward != Forward.TUNNEL):
         raise IpvsError(EINVAL)
     if destination.weight < 0 or destination.lower > destination.upper:
         raise IpvsError(ERANGE)
@@ -46,19 +70,18 @@ def check_destination(key: ServiceKey, destination: Destination) -> None:
         raise IpvsError(EINVAL)
 
 
-def check_address(destination: Destination, *, local: bool = False) -> None:
+def check_address(destination: Destination, *, local: bool = False, broadcast: bool = False) -> None:
     """EINVAL unless a new destination's address is unicast.
 
     ``local`` says that the address is this machine's own, which allows an IPv6
-    link-local one. A broadcast address of one of its networks is for the engine to
-    refuse: only it knows them.
+    link-local one; ``broadcast`` that it is the broadcast address of one of its networks.
     """
     address = destination.key.address
     if destination.key.family == AF_INET6:
         unicast = _is_unicast6(address, link_local=local)
     else:
         # The kernel's inet_addr_type(): 0.0.0.0 and 255.255.255.255 are broadcast, 224/4 is multicast.
-        unicast = address[0] >> 4 != 14 and address not in (bytes(4), b"\xff\xff\xff\xff")
+        unicast = not (broadcast or address[0] >> 4 == 14 or address in (bytes(4), b"\xff\xff\xff\xff"))
     if not unicast:
         raise IpvsError(EINVAL)
 
@@ -70,6 +93,33 @@ def merge_timeouts(current: Timeouts, wanted: Timeouts) -> Timeouts:
         tcp_fin=wanted.tcp_fin or current.tcp_fin,
         udp=wanted.udp or current.udp,
     )
+
+
+def settle_daemon(
+    daemon: SyncDaemon, running: Collection[str], link: Link | None, *, mixed: bool
+) -> SyncDaemon:
+    """The daemon with its defaults filled in and its numbers made to fit, as start_sync_thread() does.
+
+    ``running`` are the roles that run, ``mixed`` says that there are destinations of another
+    family than their service. EINVAL, ENODEV, EEXIST, ENETUNREACH.
+    """
+    if mixed:
+        raise IpvsError(EINVAL)
+    if link is None:
+        raise IpvsError(ENODEV)
+    if daemon.role in running:
+        raise IpvsError(EEXIST)
+    backup = daemon.role == "backup"
+    if not (link.up or backup):
+        raise IpvsError(ENETUNREACH)  # only a sender needs a way out
+    group = daemon.group or SYNC_GROUP
+    headers = (20 if len(group) == 4 else 40) + 8
+    if daemon.maxlen:
+        least = _BACKUP_LEAST if backup else 1
+        maxlen = min(max(daemon.maxlen, least), _DATAGRAM - headers)
+    else:
+        maxlen = (min(max(link.mtu, _ETHERNET_MTU), _DATAGRAM) if backup else _ETHERNET_MTU) - headers
+    return replace(daemon, group=group, maxlen=maxlen, port=daemon.port or SYNC_PORT, ttl=daemon.ttl or 1)
 
 
 def _is_unicast6(address: bytes, *, link_local: bool) -> bool:

@@ -9,6 +9,7 @@ from xlvs.dataplane import layout, libbpf
 from xlvs.dataplane.host import Host
 from xlvs.dataplane.rows import (
     member_dests,
+    read_daemons,
     read_destination,
     read_service,
     service_wire_key,
@@ -25,6 +26,7 @@ from xlvs.model import (
     Rates,
     ServiceEntry,
     ServiceKey,
+    SyncDaemon,
     TableInfo,
     Timeouts,
 )
@@ -82,6 +84,13 @@ class XdpDataPlane:
         if not self._tables.have_rules:
             return Timeouts()
         return Timeouts(*self._tables.settings.tcp_seconds)
+
+    def daemons(self) -> list[SyncDaemon]:
+        """See the port."""
+        if not self._tables.have_rules:
+            return []
+        with self._tables.locked(exclusive=False):
+            return read_daemons(self._tables.settings)
 
     def connections(self) -> Iterator[ConnectionEntry]:
         """See the port. Connections come and go meanwhile, as they do in the kernel's."""

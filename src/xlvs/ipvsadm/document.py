@@ -23,6 +23,7 @@ from xlvs.model import (
     Service,
     ServiceEntry,
     ServiceFlag,
+    SyncDaemon,
     TableInfo,
     Timeouts,
 )
@@ -60,9 +61,21 @@ def timeouts_document(timeouts: Timeouts) -> Iterator[str]:
     yield json.dumps({"timeouts": values}) + "\n"
 
 
-def daemons_document() -> Iterator[str]:
-    """``{"daemons": []}``: the synchronisation daemons that run."""
-    yield json.dumps({"daemons": []}) + "\n"
+def daemons_document(daemons: Iterable[SyncDaemon]) -> Iterator[str]:
+    """``{"daemons": [...]}``: the synchronisation daemons that run."""
+    values = [
+        {
+            "role": daemon.role,
+            "interface": daemon.interface,
+            "syncid": daemon.syncid,
+            "maxlen": daemon.maxlen,
+            "group": _address(AF_INET if len(daemon.group) == 4 else AF_INET6, daemon.group),
+            "port": daemon.port,
+            "ttl": daemon.ttl,
+        }
+        for daemon in daemons
+    ]
+    yield json.dumps({"daemons": values}) + "\n"
 
 
 def _document(head: dict[str, Any], name: str, items: Iterable[dict[str, Any]]) -> Iterator[str]:

@@ -22,6 +22,7 @@ from xlvs.model import (
     ServiceEntry,
     ServiceFlag,
     ServiceKey,
+    SyncDaemon,
     TableInfo,
     Tunnel,
     TunnelType,
@@ -100,6 +101,15 @@ def rule_lines(entries: list[ServiceEntry], names: Names | None) -> Iterator[str
         yield f"-A {name} {_service_rule(entry.service)}"
         for one in sorted_destinations(entry.destinations):
             yield f"-a {name} {_destination_rule(one.destination, key.protocol, names)}"
+
+
+def daemon_line(daemon: SyncDaemon) -> str:
+    """A synchronisation daemon, for ``-L --daemon``."""
+    group = socket.inet_ntop(AF_INET if len(daemon.group) == 4 else AF_INET6, daemon.group)
+    return (
+        f"{daemon.role} sync daemon (mcast={daemon.interface}, syncid={daemon.syncid}, "
+        f"maxlen={daemon.maxlen}, group={group}, port={daemon.port}, ttl={daemon.ttl})"
+    )
 
 
 def large(number: int, exact: bool) -> str:

@@ -14,7 +14,7 @@ DEFAULT_SCHEDULER = "wlc"
 DEFAULT_PERSISTENCE = 360  # seconds
 MAX_TIMEOUT = 31 * 86400  # seconds
 _INT_MAX = 2**31 - 1
-_NAME_LENGTH = 15  # the real program cuts a scheduler's name to the kernel's field
+_NAME_LENGTH = 15  # the real program cuts names of schedulers and interfaces to the kernel's fields
 
 _PROTOCOLS = {"tcp-service": L4.TCP, "udp-service": L4.UDP, "sctp-service": L4.SCTP}
 _FORWARD = {"masquerading": Forward.MASQ, "ipip": Forward.TUNNEL, "gatewaying": Forward.ROUTE}
@@ -57,6 +57,8 @@ class Operands:
         "flags",
         "forward",
         "fwmark",
+        "group",
+        "interface",
         "netmask",
         "numbers",
         "port",
@@ -86,6 +88,8 @@ class Operands:
         self.tunnel = TunnelType.IPIP
         self.tunnel_flags = 0
         self.numbers: dict[str, int] = {}
+        self.interface = ""
+        self.group = b""
 
     def take(self, option: str, value: str | None, names: Names) -> None:
         """Let one option (by its long name) take effect; raises ``Quit`` for a bad value."""
@@ -193,7 +197,11 @@ def _number(operands: Operands, option: str, value: str, _names: Names) -> None:
     operands.numbers[option] = number
 
 
-def _multicast_group(_operands: Operands, _option: str, value: str, _names: Names) -> None:
+def _interface(operands: Operands, _option: str, value: str, _names: Names) -> None:
+    operands.interface = value[:_NAME_LENGTH]
+
+
+def _multicast_group(operands: Operands, _option: str, value: str, _names: Names) -> None:
     family, version = (AF_INET6, "IPv6") if ":" in value else (AF_INET, "IPv4")
     try:
         group = socket.inet_pton(family, value)
@@ -201,6 +209,7 @@ def _multicast_group(_operands: Operands, _option: str, value: str, _names: Name
         group = b"\0"
     if not (group[0] == 0xFF if family == AF_INET6 else group[0] >> 4 == 14):
         raise fail(f"invalid {version} mcast-group `{value}'")
+    operands.group = group
 
 
 def _tunnel(operands: Operands, _option: str, value: str, _names: Names) -> None:
@@ -226,6 +235,7 @@ _TAKE: dict[str, Callable[[Operands, str, str, Names], None]] = {
     "real-server": _server,
     **dict.fromkeys(_FORWARD, _forward),
     **dict.fromkeys(_NUMBERS, _number),
+    "mcast-interface": _interface,
     "mcast-group": _multicast_group,
     "tun-type": _tunnel,
     **dict.fromkeys(_TUNNEL_FLAGS, _tunnel_flag),

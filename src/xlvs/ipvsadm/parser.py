@@ -30,6 +30,7 @@ from xlvs.model import (
     Service,
     ServiceFlag,
     ServiceKey,
+    SyncDaemon,
     Timeouts,
     Tunnel,
     TunnelType,
@@ -54,7 +55,7 @@ def parse(arguments: Sequence[str], names: Names) -> Request:
     """
     scanner = Scanner(arguments)
     scan = scanner.options()
-    command = _command(scan)
+    command, role = _command(scan)
     operands = Operands()
     given = 0
     try:
@@ -80,14 +81,19 @@ def parse(arguments: Sequence[str], names: Names) -> Request:
         raise fail(complaint)
     if given & BIT["service-address"]:
         request.key = _key(operands)
+    if role is not None:
+        request.daemon = _daemon(role, operands)
     finish = _FINISH.get(command)
     if finish is not None:
         finish(request, operands)
     return request
 
 
-def _command(scan: Iterator[tuple[Option, str | None]]) -> str:
-    """The command, which is the first option; whatever else comes first is not understood at all."""
+def _command(scan: Iterator[tuple[Option, str | None]]) -> tuple[str, str | None]:
+    """The command, which is the first option, and a daemon's role.
+
+    Whatever else comes first is not understood at all.
+    """
     try:
         option, value = next(scan)
     except (ScanError, StopIteration):
@@ -100,7 +106,7 @@ def _command(scan: Iterator[tuple[Option, str | None]]) -> str:
         raise Quit(0, stdout=messages.VERSION)
     if option.long in _DAEMON_COMPLAINTS and value not in _DAEMON_ROLES:
         raise fail(_DAEMON_COMPLAINTS[option.long])
-    return option.long
+    return option.long, value
 
 
 def _timeouts(leftovers: list[str]) -> Timeouts:
@@ -115,6 +121,19 @@ def _key(operands: Operands) -> ServiceKey:
     if operands.fwmark:
         return ServiceKey(operands.family, 0, b"", 0, operands.fwmark)
     return ServiceKey(operands.family, operands.protocol, operands.address, operands.port)
+
+
+def _daemon(role: str, operands: Operands) -> SyncDaemon:
+    numbers = operands.numbers
+    return SyncDaemon(
+        role,
+        operands.interface,
+        numbers.get("syncid", 0),
+        numbers.get("sync-maxlen", 0),
+        operands.group,
+        numbers.get("mcast-port", 0),
+        numbers.get("mcast-ttl", 0),
+    )
 
 
 def _finish_service(request: Request, operands: Operands) -> None:

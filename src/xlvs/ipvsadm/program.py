@@ -7,7 +7,6 @@ from errno import ESRCH
 from itertools import islice
 from typing import Protocol
 
-from xlvs.dataplane.carried import require_sync_daemon
 from xlvs.dataplane.port import DataPlane, Transaction
 from xlvs.errors import IpvsError, NotCarried
 from xlvs.ipvsadm import messages
@@ -193,7 +192,11 @@ class Program:
         elif request.has("timeout"):
             timeouts = plane.timeouts()
             yield f"Timeout (tcp tcpfin udp): {timeouts.tcp} {timeouts.tcp_fin} {timeouts.udp}\n"
-        elif not request.has("daemon"):  # no daemon is carried, so none is there to be shown
+        elif request.has("daemon"):
+            from xlvs.ipvsadm.listing import daemon_line
+
+            yield from _ended(daemon_line(daemon) for daemon in plane.daemons())
+        else:
             from xlvs.ipvsadm.listing import header, service_lines
 
             entries = self._entries(request)
@@ -210,7 +213,7 @@ class Program:
         if request.has("timeout"):
             return document.timeouts_document(plane.timeouts())
         if request.has("daemon"):
-            return document.daemons_document()
+            return document.daemons_document(plane.daemons())
         return document.services_document(plane.info(), self._entries(request))
 
     def _entries(self, request: Request) -> list[ServiceEntry]:
@@ -272,10 +275,11 @@ def apply(transaction: Transaction, request: Request) -> None:
         transaction.flush()
     elif command == "zero":
         transaction.zero(key)
-    elif command == "start-daemon":
-        require_sync_daemon()
-    elif command == "stop-daemon":
-        raise IpvsError(ESRCH)  # none is carried, so none is running
+    elif request.daemon is not None:
+        if command == "start-daemon":
+            transaction.start_daemon(request.daemon)
+        else:
+            transaction.stop_daemon(request.daemon.role)
     else:
         raise AssertionError(command)
 

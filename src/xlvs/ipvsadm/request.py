@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xlvs.ipvsadm.options import BIT
-from xlvs.model import Destination, Service, ServiceKey, Timeouts
+from xlvs.model import Destination, Service, ServiceKey, SyncDaemon, Timeouts
 
 
 @dataclass(slots=True)
@@ -21,6 +21,7 @@ class Request:
     service: Service | None = None
     destination: Destination | None = None
     timeouts: Timeouts | None = None
+    daemon: SyncDaemon | None = None
 
     def has(self, column: str) -> bool:
         """Whether an option was given, by its name in the legality table."""

@@ -9,7 +9,10 @@ import struct
 import sys
 from array import array
 
-_SIOCGIFMTU, _SIOCETHTOOL = 0x8921, 0x8946  # linux/sockios.h
+from xlvs.dataplane.host import Link
+
+_SIOCGIFFLAGS, _SIOCGIFMTU, _SIOCETHTOOL = 0x8913, 0x8921, 0x8946  # linux/sockios.h
+_IFF_UP = 1  # linux/if.h
 _ETHTOOL_GDRVINFO = 3  # linux/ethtool.h: struct ethtool_drvinfo, the driver's name in its bytes 4 to 36
 _DRVINFO_SIZE = 196
 _ANY_PORT = 9  # discard; nothing is sent
@@ -18,7 +21,7 @@ _ANY_PORT = 9  # discard; nothing is sent
 _RTM_GETROUTE, _NLMSG_ERROR = 26, 2
 _NLM_F_REQUEST = 1
 _RTA_DST = 1
-_RTN_LOCAL = 2
+_RTN_LOCAL, _RTN_BROADCAST = 2, 3
 _MESSAGE = struct.Struct("=IHHII")  # struct nlmsghdr
 _ROUTE = struct.Struct("=8BI")  # struct rtmsg
 
@@ -31,6 +34,29 @@ class SocketHost:
 
         Binding would not tell: ip_nonlocal_bind, which directors often have, allows any.
         """
+        return self._route_kind(address) == _RTN_LOCAL
+
+    def is_broadcast(self, address: bytes) -> bool:
+        """Whether the kernel's routing broadcasts to the address."""
+        return len(address) == 4 and self._route_kind(address) == _RTN_BROADCAST
+
+    def link(self, name: str) -> Link | None:
+        """MTU and flags by ioctl."""
+        request = struct.pack("16s24x", name.encode(errors="surrogateescape"))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                mtu, flags = (
+                    struct.unpack_from(kind, fcntl.ioctl(probe, question, request), 16)[0]
+                    for question, kind in ((_SIOCGIFMTU, "i"), (_SIOCGIFFLAGS, "H"))
+                )
+            except OSError as error:
+                if error.errno != errno.ENODEV:
+                    raise
+                return None
+        return Link(mtu, up=bool(flags & _IFF_UP))
+
+    def _route_kind(self, address: bytes) -> int:
+        """The type (RTN_*) of the route that the kernel takes to an address; 0 without one."""
         family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
         attribute = struct.pack("=HH", 4 + len(address), _RTA_DST) + address
         route = _ROUTE.pack(family, 8 * len(address), 0, 0, 0, 0, 0, 0, 0)
@@ -40,9 +66,9 @@ class SocketHost:
             netlink.send(request)
             answer = netlink.recv(65536)
         if _MESSAGE.unpack_from(answer)[1] == _NLMSG_ERROR:
-            return False  # no route at all
+            return 0  # no route at all
         kind: int = _ROUTE.unpack_from(answer, _MESSAGE.size)[7]
-        return kind == _RTN_LOCAL
+        return kind
 
     def source_towards(self, address: bytes) -> bytes | None:
         """The source of a connected datagram socket: routing's own choice."""

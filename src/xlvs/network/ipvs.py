@@ -30,6 +30,7 @@ from xlvs.model import (
     ServiceEntry,
     ServiceFlag,
     ServiceKey,
+    SyncDaemon,
     Timeouts,
     Tunnel,
     TunnelType,
@@ -38,12 +39,15 @@ from xlvs.model import (
 _FAMILY, _VERSION = "IPVS", 1
 _NEW_SERVICE, _SET_SERVICE, _DEL_SERVICE, _GET_SERVICE = 1, 2, 3, 4
 _NEW_DEST, _SET_DEST, _DEL_DEST, _GET_DEST = 5, 6, 7, 8
+_NEW_DAEMON, _DEL_DAEMON, _GET_DAEMON = 9, 10, 11
 _SET_CONFIG, _GET_CONFIG = 12, 13
 _ZERO, _FLUSH = 16, 17
 
 _CHANGE = NLM_F_REQUEST | NLM_F_ACK
 _DUMP = NLM_F_REQUEST | NLM_F_DUMP
 _EVERY_FLAG = 0xFFFFFFFF
+_ROLES = {"master": 1, "backup": 2}  # IP_VS_STATE_* of linux/ip_vs.h
+_DAEMON_ALWAYS = ("IPVS_DAEMON_ATTR_MCAST_IFN", "IPVS_DAEMON_ATTR_SYNC_ID")
 _METHOD = 0x7  # IP_VS_CONN_F_FWD_MASK
 
 _FIVE = ("CONNS", "INPKTS", "OUTPKTS", "INBYTES", "OUTBYTES")
@@ -129,8 +133,8 @@ class _Message(genlmsg):  # type: ignore[misc]
             ("IPVS_DAEMON_ATTR_MCAST_IFN", "asciiz"),
             ("IPVS_DAEMON_ATTR_SYNC_ID", "uint32"),
             ("IPVS_DAEMON_ATTR_SYNC_MAXLEN", "uint16"),
-            ("IPVS_DAEMON_ATTR_MCAST_GROUP", "ip4addr"),
-            ("IPVS_DAEMON_ATTR_MCAST_GROUP6", "ip6addr"),
+            ("IPVS_DAEMON_ATTR_MCAST_GROUP", "cdata"),
+            ("IPVS_DAEMON_ATTR_MCAST_GROUP6", "cdata"),
             ("IPVS_DAEMON_ATTR_MCAST_PORT", "uint16"),
             ("IPVS_DAEMON_ATTR_MCAST_TTL", "uint8"),
         )
@@ -229,6 +233,19 @@ class NetlinkIpvs:
             timeout_udp=timeouts.udp,
         )
 
+    def daemons(self) -> list[SyncDaemon]:
+        """The synchronisation daemons that run, the master first."""
+        messages = self._ask(_GET_DAEMON, _DUMP)
+        return [_read_daemon(message.get_attr("IPVS_CMD_ATTR_DAEMON")) for message in messages]
+
+    def start_daemon(self, daemon: SyncDaemon) -> None:
+        """Start a synchronisation daemon; the kernel fills in the defaults."""
+        self._ask(_NEW_DAEMON, _CHANGE, daemon=_daemon(daemon))
+
+    def stop_daemon(self, role: str) -> None:
+        """Stop a synchronisation daemon."""
+        self._ask(_DEL_DAEMON, _CHANGE, daemon=[("IPVS_DAEMON_ATTR_STATE", _ROLES[role])])
+
     def _ask(self, command: int, flags: int, **attributes: Any) -> tuple[Any, ...]:
         message = _Message()
         message["cmd"], message["version"] = command, _VERSION
@@ -293,6 +310,34 @@ def _destination(one: Destination) -> _Attributes:
         ("IPVS_DEST_ATTR_U_THRESH", one.upper),
         ("IPVS_DEST_ATTR_L_THRESH", one.lower),
     ]
+
+
+def _daemon(daemon: SyncDaemon) -> _Attributes:
+    attributes: _Attributes = [
+        ("IPVS_DAEMON_ATTR_STATE", _ROLES[daemon.role]),
+        ("IPVS_DAEMON_ATTR_MCAST_IFN", daemon.interface),
+        ("IPVS_DAEMON_ATTR_SYNC_ID", daemon.syncid),
+        ("IPVS_DAEMON_ATTR_SYNC_MAXLEN", daemon.maxlen),
+        ("IPVS_DAEMON_ATTR_MCAST_PORT", daemon.port),
+        ("IPVS_DAEMON_ATTR_MCAST_TTL", daemon.ttl),
+    ]
+    if daemon.group:
+        name = "IPVS_DAEMON_ATTR_MCAST_GROUP" + ("" if len(daemon.group) == 4 else "6")
+        attributes.append((name, daemon.group))
+    return [(name, value) for name, value in attributes if value or name in _DAEMON_ALWAYS]
+
+
+def _read_daemon(attributes: Any) -> SyncDaemon:
+    get = attributes.get_attr
+    return SyncDaemon(
+        next(role for role, state in _ROLES.items() if state == get("IPVS_DAEMON_ATTR_STATE")),
+        get("IPVS_DAEMON_ATTR_MCAST_IFN"),
+        get("IPVS_DAEMON_ATTR_SYNC_ID"),
+        get("IPVS_DAEMON_ATTR_SYNC_MAXLEN"),
+        get("IPVS_DAEMON_ATTR_MCAST_GROUP") or get("IPVS_DAEMON_ATTR_MCAST_GROUP6"),
+        get("IPVS_DAEMON_ATTR_MCAST_PORT"),
+        get("IPVS_DAEMON_ATTR_MCAST_TTL"),
+    )
 
 
 def _read_service(attributes: Any) -> ServiceEntry:
