@@ -12,6 +12,7 @@
 
 #include "abi.h"
 #include "parse.h"
+#include "schedule/state.h"
 
 #define MMAPABLE_ARRAY(map_name, value_type, entries) \
 	struct {                                      \
@@ -40,7 +41,7 @@ MMAPABLE_ARRAY(loads, struct xlvs_load, XLVS_DESTS);
 MMAPABLE_ARRAY(counters, struct xlvs_counters, 1); /* XLVS_ROWS for each CPU */
 MMAPABLE_ARRAY(rates, struct xlvs_rate, XLVS_ROWS);
 HASH(service_index, struct xlvs_service_key, __u32, XLVS_SERVICES);
-MMAPABLE_ARRAY(buckets, __u32, XLVS_BUCKETS);
+MMAPABLE_ARRAY(buckets, struct xlvs_bucket_pair, XLVS_BUCKETS / 2);
 MMAPABLE_ARRAY(mark_rules, struct xlvs_mark_rule, XLVS_MARK_RULES);
 HASH(ports, __u32, struct xlvs_port, XLVS_PORTS);
 
@@ -70,6 +71,7 @@ struct xlvs_scratch {
 	struct bpf_fib_lookup fib; /* too large for the stack of a whole program */
 	__u8 tail[64];		   /* last bytes of a checksum, padded */
 	struct packet packet;
+	struct choice choice;
 	struct xlvs_event event; /* being written */
 	__u32 next_slot;	 /* where this CPU looks for a free one first */
 	__u32 service;		 /* row of the service it is for */

@@ -109,6 +109,11 @@ struct xlvs_member {
 	__s32 weight;
 };
 
+/* Two buckets, rows of dests: the kernel rounds rows of an array up to eight bytes. */
+struct xlvs_bucket_pair {
+	__u32 dest[2];
+};
+
 /* dest.flags */
 #define XLVS_DEST_USED	    1u
 #define XLVS_DEST_AVAILABLE 2u /* in a service now; else kept for its connections */
@@ -128,7 +133,7 @@ struct xlvs_dest {
 	__u8 tunnel_type;
 	__u8 tunnel_flags;
 	__be16 tunnel_port;
-	__u32 pad;
+	__s32 last_weight; /* the last that was not 0: mh's table goes by it */
 	struct xlvs_hop hop __attribute__((aligned(64)));
 	/* Its service's key: a destination added again finds what it left. */
 	__u8 virtual_address[16];

@@ -10,7 +10,7 @@ import pytest
 
 from tests.abi.btf import Field, btf
 from tests.abi.contract import REPOSITORY, Contract
-from xlvs.dataplane import layout, migrate, tables
+from xlvs.dataplane import buckets, layout, migrate, tables
 
 BTF = btf(tables.OBJECT)
 ABI_FILES = [REPOSITORY / "bpf/abi.h", *sorted((REPOSITORY / "bpf/abi").glob("*.h"))]
@@ -26,12 +26,9 @@ UNREAD = {"xlvs_key4", "xlvs_key6", "xlvs_meta"}
 # layout.CounterRow has the five counters as one array, because they are only ever summed in a row.
 AS_ARRAY = {"values": ("connections", "in_packets", "out_packets", "in_bytes", "out_bytes")}
 
-# Every number of layout.py, by its name in abi.h. The size of sh's table is the kernel's,
-# not the contract's: bpf/schedule.h has it.
+# Every number of layout.py, by its name in abi.h.
 CONSTANTS = {
-    name: f"XLVS_{name}"
-    for name, value in vars(layout).items()
-    if name.isupper() and isinstance(value, int) and name != "SH_TABLE"
+    name: f"XLVS_{name}" for name, value in vars(layout).items() if name.isupper() and isinstance(value, int)
 }
 COUNTS = (
     "XLVS_SCHEDULERS",
@@ -102,17 +99,19 @@ def test_outcomes_have_the_same_names_and_texts_on_both_sides() -> None:
     assert [(name.lower(), text) for name, text in CONTRACT.outcomes()] == list(layout.OUTCOMES)
 
 
-def test_sh_has_as_many_buckets_as_its_hash_has_values() -> None:
-    bits = re.search(r"#define\s+SH_TABLE_BITS\s+(\d+)", (REPOSITORY / "bpf/schedule.h").read_text())
-    assert bits
-    assert 1 << int(bits.group(1)) == layout.SH_TABLE
+def test_schedulers_have_as_many_buckets_as_their_hashes_have_values() -> None:
+    """Their sizes are the kernel's, not the contract's."""
+    text = (REPOSITORY / "bpf/schedule/hashed.h").read_text()
+    found = dict(re.findall(r"#define\s+(SH_TABLE_BITS|MH_TABLE)\s+(\d+)", text))
+    assert 1 << int(found["SH_TABLE_BITS"]) == buckets.SH_TABLE
+    assert int(found["MH_TABLE"]) == buckets.MH_TABLE
 
 
 def test_a_row_begins_where_ctypes_and_the_kernel_put_it() -> None:
     """Both round up the rows of a mapped array to eight bytes; ctypes must not need the rounding."""
     arrays = {"services": layout.ServiceRow, "dests": layout.DestRow, "members": layout.MemberRow}
     arrays |= {"loads": layout.LoadRow, "counters": layout.CounterRow, "rates": layout.RateRow}
-    arrays |= {"conns": layout.ConnRow, "mark_rules": layout.MarkRule}
+    arrays |= {"conns": layout.ConnRow, "mark_rules": layout.MarkRule, "buckets": layout.BucketPair}
     for name, mirror in arrays.items():
         assert BTF.maps()[name].value == ctypes.sizeof(mirror)
         assert ctypes.sizeof(mirror) % 8 == 0, name
@@ -148,7 +147,7 @@ SIZED_LATER = 1
         ("counters", ARRAY, MMAPABLE, 4, ctypes.sizeof(layout.CounterRow), SIZED_LATER),
         ("rates", ARRAY, MMAPABLE, 4, ctypes.sizeof(layout.RateRow), layout.ROWS),
         ("service_index", HASH, NO_PREALLOC, ctypes.sizeof(layout.ServiceKeyRow), 4, layout.SERVICES),
-        ("buckets", ARRAY, MMAPABLE, 4, 4, layout.BUCKETS),
+        ("buckets", ARRAY, MMAPABLE, 4, ctypes.sizeof(layout.BucketPair), layout.BUCKETS // 2),
         ("mark_rules", ARRAY, MMAPABLE, 4, ctypes.sizeof(layout.MarkRule), layout.MARK_RULES),
         ("mark_prefixes", LPM_TRIE, NO_PREALLOC, ctypes.sizeof(layout.MarkPrefix), 8, layout.MARK_PREFIXES),
         ("ports", HASH, NO_PREALLOC, 4, ctypes.sizeof(layout.PortRow), layout.PORTS),

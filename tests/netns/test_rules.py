@@ -85,7 +85,7 @@ RULES = """if True:
 SERVICES = [f"-t 10.1.252.161:{port}" for port in (8001, 8002)]
 SERVICES += ["-u 10.1.252.161:8001", "-t [fd66::1]:80", "-t 10.1.252.161:7000", "-u 10.1.252.161:7000"]
 ADDRESSES = {False: ["10.66.0.1", "10.66.0.2", "10.66.0.3"], True: ["[fd66::11]", "[fd66::12]"]}
-SCHEDULERS = ["rr", "wrr", "wlc", "sh"]
+SCHEDULERS = ["rr", "wrr", "lc", "wlc", "sh", "dh", "mh", "sed", "nq", "fo", "ovf", "twos"]
 
 
 def random_command(choice: random.Random) -> list[str]:

@@ -13,14 +13,10 @@ from tests.unit.ipvsadm_console import Console
         ("-A -f 1 -s rr", "firewall-mark services (-f)"),
         ("-A -f 1 -6 -s rr", "firewall-mark services (-f)"),
         ("-A --sctp-service 10.0.0.2:80 -s rr", "SCTP services (--sctp-service)"),
-        ("-A -t 10.0.0.2:80 -s lc", "the scheduler 'lc' (so far: rr, wrr, wlc, sh)"),
-        ("-A -t 10.0.0.2:80 -s none", "the scheduler 'none'"),
-        ("-A -t 10.0.0.2:80 -s twos", "the scheduler 'twos'"),
-        ("-A -t 10.0.0.2:80 -s sh -b sh-port", "scheduler flags (-b)"),
+        ("-A -t 10.0.0.2:80 -s lblc", "the scheduler 'lblc'"),
         ("-A -t 10.0.0.2:80 -s rr -p", "persistence (-p)"),
         ("-A -t 10.0.0.2:80 -s rr -p 60 --pe sip", "persistence engines (--pe)"),
         ("-A -u 10.0.0.2:80 -s rr -o", "one-packet scheduling (-o)"),
-        ("-E -t 10.0.0.1:80 -s mh", "the scheduler 'mh'"),
         ("-E -t 10.0.0.1:80 -p", "persistence (-p)"),
         ("-a -t 10.0.0.1:80 -r 10.1.0.2 -x 5", "connection thresholds (-x, -y)"),
         ("-a -t 10.0.0.1:80 -r 10.1.0.2 -i --tun-type gre", "GRE tunnels (--tun-type)"),
@@ -65,7 +61,7 @@ def test_the_real_programs_complaint_comes_first(command: str, status: int, word
 
 def test_in_a_restore_the_rest_goes_in() -> None:
     console = Console()
-    text = "-A -t 10.0.0.1:80 -s rr\n-A -t 10.0.0.2:80 -s lc\n-A -t 10.0.0.3:80 -s rr\n"
+    text = "-A -t 10.0.0.1:80 -s rr\n-A -t 10.0.0.2:80 -s lblc\n-A -t 10.0.0.3:80 -s rr\n"
     assert console.run("-R", stdin=text) == 0
-    assert "does not carry the scheduler 'lc'" in console.err
+    assert "does not carry the scheduler 'lblc'" in console.err
     assert len(console.plane.services()) == 2

@@ -144,9 +144,9 @@ def test_not_carried_leaves_everything(plane: MemoryDataPlane) -> None:
     before = plane.services()
     with plane.transaction() as transaction:
         with pytest.raises(NotCarried):
-            transaction.add_service(Service(replace(KEY, port=81), "lc"))
+            transaction.add_service(Service(replace(KEY, port=81), "lblc"))
         with pytest.raises(NotCarried):
-            transaction.edit_service(replace(SERVICE, scheduler="lc"))
+            transaction.edit_service(replace(SERVICE, scheduler="lblc"))
         with pytest.raises(NotCarried):
             transaction.add_destination(KEY, server(2, upper=5))
         with pytest.raises(NotCarried):

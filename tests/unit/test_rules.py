@@ -1,22 +1,19 @@
-"""Changes of the rules, where no kernel is needed: notes, tables, marks, stretches of members."""
+"""Changes of the rules, where no kernel is needed: notes, marks."""
 
 from __future__ import annotations
 
 import ctypes
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from xlvs.dataplane import journal, layout
-from xlvs.dataplane.commit import StagedDest, StagedService, _Regions, moved_mark
+from xlvs.dataplane.commit import StagedDest, StagedService, moved_mark
 from xlvs.dataplane.journal import Change, Index, Write
-from xlvs.dataplane.rows import sh_table, swap16
-from xlvs.dataplane.tables import Tables, kernel_version
-from xlvs.errors import IpvsError
+from xlvs.dataplane.rows import swap16
+from xlvs.dataplane.tables import kernel_version
 from xlvs.model import AF_INET, Destination, DestinationKey, Service, ServiceKey
 
 MAPS = st.sampled_from(["services", "dests", "members", "rates", "settings"])
@@ -45,13 +42,6 @@ def test_fields_are_written_in_the_order_given() -> None:
         Write("dests", base + layout.DestRow.weight.offset, b"\xff" * 4),
         Write("dests", base + layout.DestRow.flags.offset, b"\x05\0\0\0"),
     ]
-
-
-def test_sh_gives_each_server_as_many_buckets_in_a_row_as_its_weight() -> None:
-    table = sh_table([(7, 2), (5, 1), (3, 0)])
-    assert table[:8] == [7, 7, 5, 3, 7, 7, 5, 3]
-    assert len(table) == layout.SH_TABLE
-    assert sh_table([]) == []
 
 
 @given(st.integers(0, 0xFFFF))
@@ -114,55 +104,3 @@ def test_wrr_goes_on_from_the_head(weight: int, steps: list[tuple[int, int]], ex
     service = staged("wrr", [1], [1])
     service.wrr_steps = steps
     assert moved_mark(service, 1 | weight << 32) == expected << 32
-
-
-# -- stretches of the member table ---------------------------------------------------
-
-
-def regions(following: int, *used: tuple[int, int]) -> _Regions:
-    rows = [
-        SimpleNamespace(flags=layout.SERVICE_USED, members=first | count << 32, table=0)
-        for first, count in used
-    ]
-    settings = SimpleNamespace(members_next=following, services_high=len(rows))
-    return _Regions(cast(Tables, SimpleNamespace(settings=settings, service_row=lambda number: rows[number])))
-
-
-def test_stretches_are_handed_out_onwards() -> None:
-    free = regions(0)
-    assert [free.take(count) for count in (10, 5, 0, 1)] == [0, 10, 0, 15]
-
-
-def test_what_is_used_is_passed_over() -> None:
-    free = regions(5, (0, 8), (10, 4))
-    assert free.take(2) == 8
-    assert free.take(2) == 14
-
-
-def test_the_end_leads_to_the_beginning() -> None:
-    free = regions(layout.MEMBERS - 3, (0, 4))
-    assert free.take(8) == 4
-
-
-def test_no_room() -> None:
-    with pytest.raises(IpvsError):
-        regions(0, (0, layout.MEMBERS)).take(1)
-
-
-@given(
-    st.integers(0, layout.MEMBERS - 1),
-    st.lists(st.tuples(st.integers(0, 90000), st.integers(1, 500)), max_size=8),
-    st.lists(st.integers(1, 5000), max_size=8),
-)
-def test_nothing_is_handed_out_twice(following: int, gaps: list[tuple[int, int]], wanted: list[int]) -> None:
-    used, at = [], 0
-    for gap, count in gaps:
-        used.append((at + gap, count))
-        at += gap + count
-    free = regions(following, *used)
-    taken = [(first, first + count) for first, count in used]
-    for count in wanted:
-        first = free.take(count)
-        assert first + count <= layout.MEMBERS
-        assert all(first + count <= begin or end <= first for begin, end in taken)
-        taken.append((first, first + count))

@@ -9,8 +9,7 @@ from __future__ import annotations
 from xlvs.errors import NotCarried
 from xlvs.model import L4, Destination, Service, ServiceFlag, TunnelType
 
-SCHEDULERS = ("rr", "wrr", "wlc", "sh")
-_SCHEDULER_FLAGS = ServiceFlag.SCHED1 | ServiceFlag.SCHED2 | ServiceFlag.SCHED3
+_SCHEDULERS = ("lblc", "lblcr")
 
 
 def require_service(service: Service) -> None:
@@ -19,10 +18,8 @@ def require_service(service: Service) -> None:
         _refuse("firewall-mark services (-f)")
     if service.key.protocol == L4.SCTP:
         _refuse("SCTP services (--sctp-service)")
-    if service.scheduler not in SCHEDULERS:
-        _refuse(f"the scheduler '{service.scheduler}' (so far: {', '.join(SCHEDULERS)})")
-    if service.flags & _SCHEDULER_FLAGS:
-        _refuse("scheduler flags (-b)")
+    if service.scheduler in _SCHEDULERS:
+        _refuse(f"the scheduler '{service.scheduler}'")
     if service.pe_name:
         _refuse("persistence engines (--pe)")
     if service.flags & ServiceFlag.PERSISTENT:

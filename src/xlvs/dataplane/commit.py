@@ -10,30 +10,28 @@ from __future__ import annotations
 import ctypes
 import math
 import time
-from bisect import bisect_right, insort
+from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from errno import ENOMEM
 
 from xlvs.dataplane import journal, layout
+from xlvs.dataplane.buckets import Candidate, table_of
 from xlvs.dataplane.host import Host
 from xlvs.dataplane.journal import Change, Index, Write
+from xlvs.dataplane.regions import Regions
 from xlvs.dataplane.rows import (
     DAEMON_ROLES,
     read_destination,
     service_wire_key,
-    sh_table,
     swap16,
     virtual_key,
     write_daemon,
     write_timeouts,
 )
 from xlvs.dataplane.tables import Tables
-from xlvs.errors import IpvsError
 from xlvs.model import Destination, DestinationKey, Forward, Service, SyncDaemon, Timeouts
 
 _NO_SERVICE = 0xFFFFFFFF
-_MEMBER = ctypes.sizeof(layout.MemberRow)
 
 
 @dataclass(slots=True)
@@ -42,6 +40,7 @@ class StagedDest:
 
     destination: Destination
     row: int | None = None
+    last_weight: int = 0  # the last one that was not 0, or the one it was added with
     fresh: bool = False  # the row is new or from the trash: to be filled
     changed: bool = False
 
@@ -82,40 +81,6 @@ class StagedService:
         return next((dest for dest in self.dests if dest.destination.key == key), None)
 
 
-class _Regions:
-    """Stretches of the member table, handed out ever onwards (next fit)."""
-
-    def __init__(self, tables: Tables) -> None:
-        self.next: int = tables.settings.members_next
-        self._used: list[tuple[int, int]] = []
-        for number in range(tables.settings.services_high):
-            row = tables.service_row(number)
-            if row.flags & layout.SERVICE_USED:
-                for word in (row.members, row.table):
-                    if word >> 32:
-                        self._used.append((word & 0xFFFFFFFF, (word & 0xFFFFFFFF) + (word >> 32)))
-        self._used.sort()
-
-    def take(self, count: int) -> int:
-        if not count:
-            return 0
-        start, wrapped = self.next, False
-        while True:
-            if start + count > layout.MEMBERS:
-                if wrapped:
-                    raise IpvsError(ENOMEM, "the member table is full")
-                start, wrapped = 0, True
-            after = bisect_right(self._used, (start, layout.MEMBERS))
-            if after and self._used[after - 1][1] > start:
-                start = self._used[after - 1][1]
-            elif after < len(self._used) and self._used[after][0] < start + count:
-                start = self._used[after][1]
-            else:
-                insort(self._used, (start, start + count))
-                self.next = start + count
-                return start
-
-
 class Commit:
     """The changes of one transaction; made once, under the exclusive lock."""
 
@@ -138,11 +103,11 @@ class Commit:
         """All that is to be written for these services, rows of counters, timeouts and daemons."""
         touched = [staged for staged in living if staged.members_changed or staged.old_scheduler is None]
         if touched:
-            regions = _Regions(self._tables)
+            members, buckets = self._regions()
             for staged in touched:
-                table = layout.SH_TABLE if staged.service.scheduler == "sh" and staged.dests else 0
-                self._service(staged, regions.take(len(staged.dests)), regions.take(table))
-            self._settings(members_next=regions.next)
+                table = _table(staged)
+                self._service(staged, members.take(len(staged.dests)), buckets.take(len(table)), table)
+            self._settings(members_next=members.following, buckets_next=buckets.following)
         for staged in living:
             if not (staged.members_changed or staged.old_scheduler is None):
                 self._attributes(staged)
@@ -162,7 +127,17 @@ class Commit:
 
     # -- services ------------------------------------------------------------
 
-    def _service(self, staged: StagedService, members_at: int, table_at: int) -> None:
+    def _regions(self) -> tuple[Regions, Regions]:
+        """What is free of members and of buckets."""
+        settings = self._tables.settings
+        rows = [self._tables.service_row(number) for number in range(settings.services_high)]
+        used = [row for row in rows if row.flags & layout.SERVICE_USED]
+        return (
+            Regions("members", layout.MEMBERS, settings.members_next, (row.members for row in used)),
+            Regions("buckets", layout.BUCKETS, settings.buckets_next, (row.table for row in used)),
+        )
+
+    def _service(self, staged: StagedService, members: int, table: int, buckets: list[int]) -> None:
         assert staged.row is not None
         new, key = staged.old_scheduler is None, staged.service.key
         if new:
@@ -175,7 +150,7 @@ class Commit:
         for dest in staged.dests:
             self._dest(dest, staged)
         self._settings(dests_high=self._dests_high)
-        self._members(staged, members_at, table_at)
+        self._members(staged, members, table, buckets)
         self._services_high = max(self._services_high, staged.row + 1)
         self._settings(services_high=self._services_high)
         if new:
@@ -195,32 +170,26 @@ class Commit:
             flags=layout.SERVICE_USED | staged.service.flags,
         )
 
-    def _members(self, staged: StagedService, members_at: int, table_at: int) -> None:
+    def _members(self, staged: StagedService, members: int, table: int, buckets: list[int]) -> None:
+        """Fill the new stretches, then name them: ``members`` and ``table`` are the words."""
         assert staged.row is not None
         entries = [(dest.row or 0, dest.destination.weight) for dest in staged.dests]
-        weights = dict(entries)
-        buckets = sh_table(entries) if staged.service.scheduler == "sh" else []
-        self._member_rows(members_at, entries)
-        self._member_rows(table_at, [(dest, weights[dest]) for dest in buckets])
+        rows = (layout.MemberRow * len(entries))(*(layout.MemberRow(*each) for each in entries))
+        self._stretch("members", members, bytes(rows))
+        self._stretch("buckets", table, array("I", buckets).tobytes())
         step, limit = wrr_measure([weight for _, weight in entries])
         mark = moved_mark(staged, self._tables.service_row(staged.row).mark)
-        table = table_at | len(buckets) << 32
         where: dict[str, int] = {"table": table} if buckets else {}
-        where |= {
-            "wrr_step": step,
-            "wrr_max": limit,
-            "members": members_at | len(entries) << 32,
-            "mark": mark,
-        }
+        where |= {"wrr_step": step, "wrr_max": limit, "members": members, "mark": mark}
         self._changes += journal.field("services", layout.ServiceRow, staged.row, **where)
         self._attributes(staged)
         if not buckets:  # only after the scheduler that may have used it
             self._changes += journal.field("services", layout.ServiceRow, staged.row, table=0)
 
-    def _member_rows(self, first: int, entries: list[tuple[int, int]]) -> None:
-        if entries:
-            rows = (layout.MemberRow * len(entries))(*(layout.MemberRow(*each) for each in entries))
-            self._changes.append(Write("members", first * _MEMBER, bytes(rows)))
+    def _stretch(self, name: str, word: int, content: bytes) -> None:
+        if content:
+            size = len(content) // (word >> 32)
+            self._changes.append(Write(name, (word & 0xFFFFFFFF) * size, content))
 
     def _retire(self, staged: StagedService, kept: set[int | None], unlink: bool) -> None:
         if staged.old_scheduler is None or staged.row is None:
@@ -252,6 +221,7 @@ class Commit:
             tunnel_flags=what.tunnel.flags,
             tunnel_port=swap16(what.tunnel.port),
             weight=what.weight,
+            last_weight=dest.last_weight,
             forward=what.forward,
             flags=layout.DEST_USED | layout.DEST_AVAILABLE | local,
         )
@@ -318,6 +288,21 @@ class Commit:
             if role in daemons:
                 settings.daemons[number] = write_daemon(daemons[role])
         self._changes += journal.field("settings", layout.Settings, 0, daemons=settings.daemons)
+
+
+def _table(staged: StagedService) -> list[int]:
+    """The buckets of a service's scheduler."""
+    candidates = [
+        Candidate(
+            dest.row or 0,
+            dest.destination.weight,
+            dest.last_weight,
+            dest.destination.key.address.ljust(16, b"\0"),
+            dest.destination.key.port,
+        )
+        for dest in staged.dests
+    ]
+    return table_of(staged.service.scheduler, staged.service.key.family, candidates)
 
 
 def wrr_measure(weights: list[int]) -> tuple[int, int]:

@@ -40,7 +40,6 @@ SCHEDULERS = (
     "none",
 )
 ENGINES = ("", "sip")  # enum xlvs_engine
-SH_TABLE = 256
 
 TCP_STATES = (
     "NONE",
@@ -273,6 +272,12 @@ class MemberRow(ctypes.Structure):
     _fields_ = (("dest", c_uint32), ("weight", c_int32))
 
 
+class BucketPair(ctypes.Structure):
+    """struct xlvs_bucket_pair"""
+
+    _fields_ = (("dest", c_uint32 * 2),)
+
+
 class DestRow(ctypes.Structure):
     """struct xlvs_dest"""
 
@@ -290,7 +295,7 @@ class DestRow(ctypes.Structure):
         ("tunnel_type", c_uint8),
         ("tunnel_flags", c_uint8),
         ("tunnel_port", c_uint16),
-        ("pad", c_uint32),
+        ("last_weight", c_int32),
         ("hop", Hop),
         ("virtual_address", Address),
         ("virtual_port", c_uint16),

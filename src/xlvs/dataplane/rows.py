@@ -111,22 +111,6 @@ def member_dests(tables: Tables, row: layout.ServiceRow) -> list[int]:
     return [member.dest for member in tables.member_rows(first, count)] if count else []
 
 
-def sh_table(destinations: list[tuple[int, int]]) -> list[int]:
-    """sh's 256 buckets over (row, weight) in list order: each takes as many as its weight.
-
-    The order is the kernel's (ip_vs_sh_reassign): a weight of 0 still takes one.
-    """
-    buckets: list[int] = []
-    position = taken = 0
-    while destinations and len(buckets) < layout.SH_TABLE:
-        row, weight = destinations[position]
-        buckets.append(row)
-        taken += 1
-        if taken >= weight:
-            position, taken = (position + 1) % len(destinations), 0
-    return buckets
-
-
 def write_timeouts(settings: layout.Settings) -> None:
     """Turn the timeouts in seconds into the data plane's jiffies; hz must be known."""
     seconds = list(TCP_TIMEOUTS)

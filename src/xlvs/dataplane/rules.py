@@ -101,7 +101,8 @@ class XdpTransaction:
         if row is None:
             raise IpvsError(ENOMEM, f"no room for more than {layout.DESTS} destinations")
         # At the head, as the kernel does: that is what makes its schedulers' order.
-        staged.dests.insert(0, StagedDest(destination, row=row, fresh=True, changed=True))
+        dest = StagedDest(destination, row, last_weight=destination.weight, fresh=True, changed=True)
+        staged.dests.insert(0, dest)
         staged.note_change()
 
     def edit_destination(self, key: ServiceKey, destination: Destination) -> None:
@@ -113,6 +114,7 @@ class XdpTransaction:
             raise IpvsError(ENOENT)
         carried.require_destination(destination)
         dest.destination = destination
+        dest.last_weight = destination.weight or dest.last_weight
         dest.changed = True
         staged.note_change()
 
@@ -168,7 +170,7 @@ class XdpTransaction:
         row = self._tables.service_row(number)
         rows = member_dests(self._tables, row)
         service = read_service(row)
-        dests = [StagedDest(read_destination(self._tables.dest_row(each)), row=each) for each in rows]
+        dests = [self._staged_dest(each) for each in rows]
         staged = StagedService(service, number, dests, rows, old_scheduler=service.scheduler)
         self._staged[key] = staged
         return staged
@@ -199,6 +201,10 @@ class XdpTransaction:
             row = self._tables.service_row(number)
             if row.flags & layout.SERVICE_USED:
                 self._find(read_service(row).key)
+
+    def _staged_dest(self, number: int) -> StagedDest:
+        row = self._tables.dest_row(number)
+        return StagedDest(read_destination(row), number, last_weight=row.last_weight)
 
     def _require(self, key: ServiceKey) -> StagedService:
         staged = self._find(key)

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What a scheduler keeps while it chooses. In the CPU's scratch, not on the stack: its
+ * walks are functions that call functions, and the 512 bytes are for all of them.
+ */
+#ifndef XLVS_SCHEDULE_STATE_H
+#define XLVS_SCHEDULE_STATE_H
+
+#include <stdbool.h>
+
+#include <linux/types.h>
+
+/* One traversal of wrr; see wrr_traverse. */
+struct wrr_walk {
+	__u32 last;   /* where the walk began: position + 1, 0 for the head */
+	__u32 after;  /* where this traversal begins */
+	__u32 until;  /* where it ends */
+	__u32 place;  /* where the next walk begins if nobody is found */
+	__s32 weight; /* what it asks for */
+	__s32 step;
+	__s32 max;
+	bool last_pass;
+	bool restarted;
+	bool stopping;
+};
+
+struct hash_walk {
+	__u64 table;
+	__u32 hash; /* the address and port, before the table's own hash */
+	__u32 start;
+	bool maglev;
+};
+
+/* One of the two that twos draws. */
+struct draw {
+	__s64 left; /* weight to pass before this one is drawn; drawn when not above 0 */
+	__u64 load;
+	__s64 weight;
+	__u32 dest;
+};
+
+struct twos_walk {
+	__s64 total;
+	struct draw one, other;
+};
+
+struct choice {
+	__u32 first; /* row of the first member */
+	__u32 count;
+	__u32 dest;	 /* the answer: row of dests, or NOBODY */
+	__u32 at;	 /* its position */
+	__u32 position;	 /* of the walk */
+	__s32 floor;	 /* least weight that will do */
+	__u32 scheduler; /* enum xlvs_scheduler */
+	bool thresholds; /* a destination may be overloaded */
+	__u64 best_load;
+	__s64 best_weight;
+	union {
+		struct wrr_walk wrr;
+		struct hash_walk hashed;
+		struct twos_walk twos;
+	};
+};
+
+#endif
