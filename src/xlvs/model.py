@@ -210,6 +210,18 @@ class ConnectionEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class SysctlEntry:
+    """One of IPVS's sysctls: bare name, value (sync_threshold has two numbers, all else one).
+
+    ``note`` says why it has no effect on this engine, where it has none.
+    """
+
+    name: str
+    value: tuple[int, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class TableInfo:
     """What ``ipvsadm`` prints in its first line: version and connection table size."""
 

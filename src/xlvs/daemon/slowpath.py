@@ -1,10 +1,11 @@
 """The slow-path helper: what needs a process because XDP cannot wait.
 
 It keeps neighbours resolved, tunnel sources and own addresses right as rules and routes
-change, puts right what a killed `up` left, and takes the data plane down in a namespace
-that nobody else uses any more. Without it the tc companion resolves neighbours packet by
-packet. And it answers the data plane's events, each kind by a handler of its own; without
-it they are dropped and counted.
+change, lets the memory decide on the defence against floods (drop_entry and friends), puts
+right what a killed `up` left, and takes the data plane down in a namespace that nobody else
+uses any more. Without it the tc companion resolves neighbours packet by packet. And it
+answers the data plane's events, each kind by a handler of its own; without it they are
+dropped and counted.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from xlvs.dataplane.plane import Plane
 
 _STEP = 0.5  # seconds between looks at the rules' version: one read of shared memory
 _REFRESH = 10.0  # seconds between looks at routes and addresses
+_DEFENCE = 1.0  # seconds between looks at the memory, as in the kernel (DEFENSE_TIMER_PERIOD)
 _ORPHAN = 5.0  # seconds between looks for others in the namespace
 
 
@@ -35,7 +37,7 @@ class SlowPath:
         self._plane = plane
         self._stopped = False
         self._version = -1
-        self._refresh_due = self._orphan_due = time.monotonic()
+        self._refresh_due = self._orphan_due = self._defence_due = time.monotonic()
         self._handlers: dict[int, Handler] = {}  # by the kind of events, layout.EVENT_*
 
     def run(self) -> None:
@@ -53,6 +55,7 @@ class SlowPath:
             while not self._stopped and self._plane.is_up:
                 self._show_life()
                 self._guarded(self._refresh)
+                self._guarded(self._defend)
                 self._guarded(self._leave_if_abandoned)
                 self._answer(events)
         finally:
@@ -93,6 +96,12 @@ class SlowPath:
         self._version = version
         self._plane.refresh()
         supervise.forget_trouble()
+
+    def _defend(self) -> None:
+        now = time.monotonic()
+        if now >= self._defence_due:
+            self._defence_due = now + _DEFENCE
+            self._plane.defend()
 
     def _leave_if_abandoned(self) -> None:
         now = time.monotonic()

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from errno import ENOENT, EPERM, ESRCH
+from errno import EINVAL, ENOENT, EPERM, ESRCH
 from typing import Protocol
 
 from xlvs.errors import IpvsError, XlvsError
@@ -29,12 +29,14 @@ from xlvs.model import (
     ServiceEntry,
     ServiceKey,
     SyncDaemon,
+    SysctlEntry,
     TableInfo,
     Timeouts,
 )
 
 _CONNECTIONS = "/proc/net/ip_vs_conn"
 _TABLE = "/proc/net/ip_vs"
+_SYSCTLS = "/proc/sys/net/ipv4/vs"
 _PROTOCOLS = {"TCP": 6, "UDP": 17, "SCTP": 132, "ESP": 50, "AH": 51, "ICMP": 1, "ICMPv6": 58, "IP": 0}
 
 
@@ -150,6 +152,14 @@ class KernelDataPlane:
         """See the port."""
         return self._ipvs.daemons()
 
+    def sysctls(self) -> list[SysctlEntry]:
+        """See the port: what /proc/sys/net/ipv4/vs has."""
+        found = []
+        for name in sorted(os.listdir(_SYSCTLS)):
+            with open(f"{_SYSCTLS}/{name}") as text:
+                found.append(SysctlEntry(name, tuple(map(int, text.read().split()))))
+        return found
+
     def _with_destinations(self, entry: ServiceEntry) -> ServiceEntry:
         return replace(entry, destinations=self._ipvs.destinations(entry.service.key))
 
@@ -179,6 +189,7 @@ class KernelTransaction:
         self._before: dict[ServiceKey, ServiceEntry | None] = {}
         self._timeouts: Timeouts | None = None
         self._daemons: list[SyncDaemon] | None = None
+        self._sysctls: dict[str, str] = {}
 
     def add_service(self, service: Service) -> None:
         """See the port."""
@@ -236,6 +247,17 @@ class KernelTransaction:
         self._remember_daemons()
         self._ipvs.stop_daemon(role)
 
+    def set_sysctl(self, name: str, text: str) -> None:
+        """See the port."""
+        path = f"{_SYSCTLS}/{os.path.basename(name)}"
+        try:
+            with open(path, "r+") as file:
+                self._sysctls.setdefault(path, file.read())
+                file.seek(0)
+                file.write(f"{text}\n")
+        except OSError as error:
+            raise IpvsError(error.errno or EINVAL) from None
+
     # -- undoing ---------------------------------------------------------------
 
     def _remember(self, key: ServiceKey) -> None:
@@ -274,6 +296,9 @@ class KernelTransaction:
             for daemon in self._daemons:
                 if daemon not in now_running:
                     self._ipvs.start_daemon(daemon)
+        for path, text in self._sysctls.items():
+            with open(path, "w") as file:
+                file.write(text)
 
     def _make_anew(self, before: ServiceEntry, now: ServiceEntry | None) -> None:
         key = before.service.key

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from errno import EEXIST, ENOENT, ESRCH
 
-from xlvs.dataplane import carried, ruleset
+from xlvs.dataplane import carried, ruleset, sysctl_rows, sysctls
 from xlvs.dataplane.host import BareHost, Host
 from xlvs.errors import IpvsError
 from xlvs.model import (
@@ -26,6 +26,7 @@ from xlvs.model import (
     ServiceEntry,
     ServiceKey,
     SyncDaemon,
+    SysctlEntry,
     TableInfo,
     Timeouts,
 )
@@ -103,6 +104,10 @@ class MemoryDataPlane:
         if change and destination:
             record.destinations[destination] = change(record.destinations[destination])
 
+    def sysctls(self) -> list[SysctlEntry]:
+        """See :meth:`DataPlane.sysctls`."""
+        return sysctl_rows.entries(self._rules.sysctls)
+
 
 class _Record:
     """One service; ``destinations`` is oldest first, the reverse of IPVS's list."""
@@ -137,6 +142,7 @@ class _Rules:
         self.trash: dict[tuple[ServiceKey, DestinationKey], DestinationEntry] = {}
         self.timeouts = Timeouts()
         self.daemons: dict[str, SyncDaemon] = {}
+        self.sysctls = sysctls.machine_defaults()
 
     def copy(self) -> _Rules:
         other = _Rules()
@@ -144,6 +150,7 @@ class _Rules:
         other.trash = dict(self.trash)
         other.timeouts = self.timeouts
         other.daemons = dict(self.daemons)
+        other.sysctls = dict(self.sysctls)
         return other
 
 
@@ -237,6 +244,13 @@ class MemoryTransaction:
         """See the port."""
         if self._rules.daemons.pop(role, None) is None:
             raise IpvsError(ESRCH)
+
+    def set_sysctl(self, name: str, text: str) -> None:
+        """See the port."""
+        current = self._rules.sysctls.get(name)
+        if current is None:
+            raise IpvsError(ENOENT)
+        self._rules.sysctls[name] = sysctls.parse(name, text, current)
 
     def _record(self, key: ServiceKey) -> _Record:
         record = self._rules.services.get(key)

@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from xlvs.dataplane import layout, libbpf, migrate, pins
+from xlvs.dataplane import defence, layout, libbpf, migrate, pins, sysctl_rows
 from xlvs.dataplane.attach import LOOPBACK, Attached, Interfaces, pinned
 from xlvs.dataplane.host import Host
 from xlvs.dataplane.rows import write_timeouts
@@ -249,6 +249,13 @@ class Plane:
             if self._tables.have_conns:
                 self._recover()
                 self._refresh_hosts()
+
+    def defend(self) -> None:
+        """Let the memory decide on what drop_entry, drop_packet and secure_tcp leave to it."""
+        if not sysctl_rows.levels(sysctl_rows.read(self._tables.settings)).automatic:
+            return
+        with self._tables.locked(exclusive=True):
+            self._tables.apply(sysctl_rows.changes(self._tables.settings, {}, defence.available_pages()))
 
     def _refresh_hosts(self) -> None:
         for number, flags in self._used_dests():

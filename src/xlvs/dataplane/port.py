@@ -18,6 +18,7 @@ from xlvs.model import (
     ServiceEntry,
     ServiceKey,
     SyncDaemon,
+    SysctlEntry,
     TableInfo,
     Timeouts,
 )
@@ -66,6 +67,12 @@ class Transaction(Protocol):
     def stop_daemon(self, role: str) -> None:
         """Stop the ``master`` or the ``backup`` daemon; ESRCH where it does not run."""
 
+    def set_sysctl(self, name: str, text: str) -> None:
+        """Set one of IPVS's sysctls by its bare name, from text as /proc takes it.
+
+        ENOENT where there is no such sysctl, EINVAL for what the kernel refuses.
+        """
+
 
 class DataPlane(Protocol):
     """One engine in the current network namespace."""
@@ -90,3 +97,6 @@ class DataPlane(Protocol):
 
     def daemons(self) -> list[SyncDaemon]:
         """The synchronisation daemons that run, the master first."""
+
+    def sysctls(self) -> list[SysctlEntry]:
+        """IPVS's sysctls by name."""

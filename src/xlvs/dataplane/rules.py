@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator
 from errno import EEXIST, ENOENT, ENOMEM, ESRCH
 
-from xlvs.dataplane import carried, layout, ruleset
+from xlvs.dataplane import carried, defence, layout, ruleset, sysctl_rows, sysctls
 from xlvs.dataplane.commit import Commit, StagedDest, StagedService
 from xlvs.dataplane.host import Host
 from xlvs.dataplane.journal import Change
@@ -45,6 +45,7 @@ class XdpTransaction:
         self._free_services: Iterator[int] | None = None
         self._zeroed: list[int] = []
         self._daemons: dict[str, SyncDaemon] | None = None
+        self._sysctls: dict[str, tuple[int, ...]] = {}
 
     # -- the port ------------------------------------------------------------
 
@@ -159,6 +160,14 @@ class XdpTransaction:
             raise IpvsError(ESRCH)
         self._daemons = running
 
+    def set_sysctl(self, name: str, text: str) -> None:
+        """See the port."""
+        if name not in sysctls.TABLE:
+            raise IpvsError(ENOENT)
+        settings = self._tables.settings
+        current = self._sysctls.get(name) or sysctl_rows.read(settings)[name]
+        self._sysctls[name] = sysctls.parse(name, text, current, settings.hz)
+
     # -- staging -------------------------------------------------------------
 
     def _find(self, key: ServiceKey) -> StagedService | None:
@@ -270,9 +279,13 @@ class XdpTransaction:
         """What is to be written; asked once, still under the lock."""
         living = [staged for staged in self._staged.values() if not staged.deleted]
         dead = [*self._gone, *(staged for staged in self._staged.values() if staged.deleted)]
-        return Commit(self._tables, self._host).changes(
+        changes = Commit(self._tables, self._host).changes(
             living, dead, self._zeroed, self._timeouts, self._daemons
         )
+        if self._sysctls:
+            pages = defence.available_pages()
+            changes += sysctl_rows.changes(self._tables.settings, self._sysctls, pages)
+        return changes
 
     @property
     def frees_rows(self) -> bool:

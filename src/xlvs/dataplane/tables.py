@@ -200,8 +200,8 @@ class Tables:
     def _initialise(self, fd: int) -> None:
         settings = layout.Settings(abi=layout.ABI, cpus=possible_cpus(), slots=DEFAULT_SLOTS)
         settings.tcp_seconds[:] = (TCP_TIMEOUTS[1], TCP_TIMEOUTS[4], UDP_TIMEOUT)
-        for name, value in sysctls.DEFAULTS.items():
-            setattr(settings.sysctl, name, value)
+        for name, value in sysctls.machine_defaults().items():
+            setattr(settings.sysctl, name, value if len(value) > 1 else value[0])
         libbpf.update(fd, bytes(4), bytes(settings))
 
     # -- access ------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from xlvs.dataplane import layout, libbpf
+from xlvs.dataplane import layout, libbpf, sysctl_rows, sysctls
 from xlvs.dataplane.host import Host
 from xlvs.dataplane.rows import (
     member_dests,
@@ -27,6 +27,7 @@ from xlvs.model import (
     ServiceEntry,
     ServiceKey,
     SyncDaemon,
+    SysctlEntry,
     TableInfo,
     Timeouts,
 )
@@ -91,6 +92,13 @@ class XdpDataPlane:
             return []
         with self._tables.locked(exclusive=False):
             return read_daemons(self._tables.settings)
+
+    def sysctls(self) -> list[SysctlEntry]:
+        """See the port; the kernel's defaults before there are rules."""
+        if not self._tables.have_rules:
+            return sysctl_rows.entries(sysctls.machine_defaults())
+        with self._tables.locked(exclusive=False):
+            return sysctl_rows.entries(sysctl_rows.read(self._tables.settings))
 
     def connections(self) -> Iterator[ConnectionEntry]:
         """See the port. Connections come and go meanwhile, as they do in the kernel's."""
