@@ -15,6 +15,7 @@
 
 #include "known.h"
 #include "new.h"
+#include "reuse.h"
 
 #define LOOPBACK 1   /* ifindex of lo in every network namespace */
 #define HEADERS	 128 /* enough for link, VLAN, IP with options and TCP's fixed part */
@@ -249,23 +250,36 @@ static __always_inline int companion_ingress(struct __sk_buff *skb)
 
 /* The director as a client: a connection of its own to one of its services. */
 static __always_inline bool own_connection(struct __sk_buff *skb, const struct packet *p,
-					   const struct xlvs_settings *set, struct flow *flow,
+					   struct xlvs_settings *set, struct flow *flow,
 					   int *verdict)
 {
-	__u32 *service;
+	struct xlvs_scratch *notes = scratch_get();
+	__u32 *exact, row;
 
 	*verdict = TC_ACT_UNSPEC;
-	if (skb->ingress_ifindex)
+	if (!notes || skb->ingress_ifindex)
 		return false; /* somebody else's, that the kernel forwards */
-	service = service_find(p);
-	if (!service)
+	exact = service_find(p);
+	row = service_resolve(p, exact ? *exact : NOBODY, set, &notes->mark);
+	if (row == NOBODY)
 		return false;
-	switch (admit(p, *service, set, true)) {
+	notes->packet = *p;
+	notes->foreign = 0;
+	notes->engine.length = 0;
+	switch (admit(row, true)) {
 	case ADMITTED:
 	case ADMIT_AGAIN:
 		return conn_find(p, flow);
+	case ADMITTED_ONCE:
+		return made_for_it(flow);
 	case ADMIT_NO_DESTINATION:
 		*verdict = companion_drop(XLVS_DROP_NO_DESTINATION);
+		return false;
+	case ADMIT_NO_DATA:
+		*verdict = companion_drop(XLVS_DROP_NO_DATA);
+		return false;
+	case ADMIT_UNLUCKY:
+		*verdict = companion_drop(XLVS_DROP_UNLUCKY);
 		return false;
 	case ADMIT_FULL:
 		*verdict = companion_drop(XLVS_DROP_TABLE_FULL);
@@ -309,7 +323,7 @@ static __always_inline int companion_egress(struct __sk_buff *skb)
 	if (skb->tc_index == SENT_MARK || !set || !skb_parse(skb, &p))
 		return TC_ACT_UNSPEC;
 	known = conn_find(&p, &flow);
-	if (known && reused_port(&p, &flow)) {
+	if (known && reused_port(&p, &flow, set)) {
 		conn_end(flow.conn, flow.ref & XLVS_REF_SLOT);
 		known = false;
 	}

@@ -29,6 +29,13 @@ static __always_inline bool conn_in_use(const struct xlvs_conn *conn)
 	return phase == XLVS_LIVE || phase == XLVS_CLAIMED;
 }
 
+static __always_inline bool same_tuple(const struct xlvs_key6 *a, const struct xlvs_key6 *b)
+{
+	const __u64 *x = (const __u64 *)a, *y = (const __u64 *)b;
+
+	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2] && x[3] == y[3] && x[4] == y[4];
+}
+
 static __always_inline bool conn_matches(const struct xlvs_conn *conn, const struct packet *p,
 					 bool reply)
 {
@@ -68,6 +75,22 @@ static __always_inline bool conn_find(const struct packet *p, struct flow *flow)
 	flow->generation = READ_ONCE(conn->phase) & ~XLVS_PHASE;
 	barrier();
 	return conn_matches(conn, p, flow->ref & XLVS_REF_REPLY);
+}
+
+/* The connection that was made for this packet alone, if one was. */
+static __always_inline bool made_for_it(struct flow *flow)
+{
+	struct xlvs_scratch *notes = scratch_get();
+
+	if (!notes || !notes->once)
+		return false;
+	flow->ref = notes->once - 1;
+	notes->once = 0;
+	flow->conn = conn_at(flow->ref);
+	if (!flow->conn)
+		return false;
+	flow->generation = flow->conn->phase & ~XLVS_PHASE;
+	return true;
 }
 
 static __always_inline bool is_reply(const struct flow *flow)
@@ -131,13 +154,11 @@ static long claim_probe(__u32 attempt, struct claim *c)
  * slot's number is in *slot.
  */
 static __always_inline struct xlvs_conn *conn_claim(const struct xlvs_key6 *tuple,
-						    const struct xlvs_settings *set, __u32 *slot)
+						    const struct xlvs_settings *set,
+						    struct xlvs_scratch *notes, __u32 *slot)
 {
-	struct xlvs_scratch *notes = scratch_get();
 	struct claim c = { .step = 1, .mask = conn_mask };
 
-	if (!notes)
-		return 0;
 	if (!notes->next_slot) /* apart from the other CPUs */
 		notes->next_slot = tuple_hash(tuple, set->hash_seed);
 	c.hash = notes->next_slot;
@@ -173,13 +194,80 @@ static __always_inline void load_add(__u32 dest, bool inactive, int change)
 		__sync_fetch_and_add(&load->active, change);
 }
 
-/* Take a connection out of its destination's counters, once and for all. */
+/* Connections that thresholds are compared with (ip_vs_dest_totalconns). */
+static __always_inline __u64 load_total(const struct xlvs_load *load)
+{
+	return (__u64)READ_ONCE(load->active) + READ_ONCE(load->inactive);
+}
+
+/*
+ * A connection or template more: a destination with as many as its upper threshold is
+ * overloaded (ip_vs_bind_dest).
+ */
+static __always_inline void load_enter(const struct xlvs_dest *dest, __u32 row, bool template)
+{
+	struct xlvs_load *load = bpf_map_lookup_elem(&loads, &row);
+
+	if (!load)
+		return;
+	__sync_fetch_and_add(template ? &load->persistent : &load->inactive, 1);
+	if (unlikely(dest->upper && load_total(load) >= dest->upper))
+		load->flags |= XLVS_LOAD_OVERLOADED;
+}
+
+/*
+ * One less. Overload ends below the lower threshold; without one, below three quarters of
+ * the upper (ip_vs_unbind_dest).
+ */
+static __always_inline void load_leave(__u32 row, __u32 word, bool template)
+{
+	struct xlvs_load *load = bpf_map_lookup_elem(&loads, &row);
+	struct xlvs_dest *dest;
+	__u64 total;
+
+	if (!load)
+		return;
+	if (template)
+		__sync_fetch_and_add(&load->persistent, -1);
+	else if (word & XLVS_STATE_INACTIVE)
+		__sync_fetch_and_add(&load->inactive, -1);
+	else
+		__sync_fetch_and_add(&load->active, -1);
+	if (likely(!(load->flags & XLVS_LOAD_OVERLOADED)))
+		return;
+	dest = bpf_map_lookup_elem(&dests, &row);
+	if (!dest)
+		return;
+	total = load_total(load);
+	if (dest->lower ? total < dest->lower : !dest->upper || total * 4 < dest->upper * 3ull)
+		load->flags &= ~XLVS_LOAD_OVERLOADED;
+}
+
+/* The template, or controlling connection, that a connection hangs on; null if it is gone. */
+static __always_inline struct xlvs_conn *conn_template(const struct xlvs_conn *conn)
+{
+	struct xlvs_conn *template;
+
+	if (likely(!conn->template_phase))
+		return 0;
+	template = conn_at(conn->template_slot);
+	if (!template || READ_ONCE(template->phase) != conn->template_phase)
+		return 0;
+	return template;
+}
+
+/* Take a connection out of its destination's counters and its template's, once and for all. */
 static __always_inline void conn_settle(struct xlvs_conn *conn)
 {
 	__u32 word = __sync_lock_test_and_set(&conn->state, XLVS_STATE_ENDED);
+	struct xlvs_conn *template;
 
-	if (word != XLVS_STATE_ENDED)
-		load_add(conn->dest, word & XLVS_STATE_INACTIVE, -1);
+	if (word == XLVS_STATE_ENDED)
+		return;
+	load_leave(conn->dest, word, conn->flags & XLVS_CONN_TEMPLATE);
+	template = conn_template(conn);
+	if (template)
+		__sync_fetch_and_add(&template->controlled, -1);
 }
 
 /*
@@ -196,6 +284,8 @@ static __always_inline void conn_bury(struct xlvs_conn *conn, __u32 slot)
 		if (!index_remove(&tuple, conn->family, slot | XLVS_REF_REPLY))
 			return;
 	}
+	if (conn->flags & XLVS_CONN_ENGINE)
+		bpf_map_delete_elem(&engine_data, &slot);
 	tuple_of_request(conn, &tuple);
 	if (index_remove(&tuple, conn->family, slot))
 		conn_free(conn);
@@ -212,113 +302,6 @@ static __noinline void conn_end(struct xlvs_conn *conn, __u32 slot)
 		return;
 	conn_settle(conn);
 	conn_bury(conn, slot);
-}
-
-enum created {
-	CREATED,
-	CREATE_AGAIN, /* somebody else has, or an old one is being removed: look again */
-	CREATE_FULL,
-};
-
-/*
- * The key of the answers. Two clients' ports may meet at one server (through two VIPs):
- * the newest gets the answers, as in IPVS. The one that had the key may be removing it
- * at this moment, so it is looked at once more.
- */
-static __always_inline bool publish_reply(struct xlvs_conn *conn, __u32 slot)
-{
-	__u32 ref = slot | XLVS_REF_REPLY;
-	struct xlvs_key6 reply;
-	long result;
-
-	tuple_of_reply(conn, &reply);
-	result = index_insert(&reply, conn->family, ref, BPF_NOEXIST);
-	if (result == -EEXIST) {
-		result = index_insert(&reply, conn->family, ref, BPF_ANY);
-		if (!result && !index_find(&reply, conn->family))
-			result = index_insert(&reply, conn->family, ref, BPF_ANY);
-	}
-	return !result;
-}
-
-/* Whether a key that is in the way belongs to nobody: its slot is free or another flow's. */
-static __always_inline bool key_is_stale(const struct packet *p)
-{
-	__u32 *found = index_find_packet(p);
-	struct xlvs_conn *other = found ? conn_at(*found & XLVS_REF_SLOT) : 0;
-
-	if (!other)
-		return false;
-	if ((READ_ONCE(other->phase) & XLVS_PHASE) == XLVS_FREE)
-		return true;
-	return conn_in_use(other) && !conn_matches(other, p, *found & XLVS_REF_REPLY);
-}
-
-/* Put both keys of a filled, claimed slot into the index and bring it to life. */
-static __always_inline enum created conn_publish(struct xlvs_conn *conn, __u32 slot,
-						 const struct xlvs_key6 *tuple,
-						 const struct packet *p)
-{
-	long result = index_insert(tuple, conn->family, slot, BPF_NOEXIST);
-
-	if (result == -EEXIST) {
-		if (!key_is_stale(p))
-			return CREATE_AGAIN;
-		result = index_insert(tuple, conn->family, slot, BPF_ANY);
-	}
-	if (result)
-		return CREATE_FULL;
-	if (has_reply_key(conn->flags) && !publish_reply(conn, slot)) {
-		index_remove(tuple, conn->family, slot);
-		return CREATE_FULL;
-	}
-	WRITE_ONCE(conn->phase, (conn->phase & ~XLVS_PHASE) | XLVS_LIVE);
-	return CREATED;
-}
-
-/* Make the connection of a packet's flow to a destination (row dest_row of dests). */
-static __always_inline enum created conn_create(const struct packet *p,
-						const struct xlvs_dest *dest, __u32 dest_row,
-						__u32 flags, const struct xlvs_settings *set)
-{
-	struct xlvs_key6 tuple;
-	struct xlvs_conn *conn;
-	enum created made;
-	__u32 slot;
-
-	tuple_of_packet(p, &tuple);
-	conn = conn_claim(&tuple, set, &slot);
-	if (!conn)
-		return CREATE_FULL;
-	copy_address(conn->caddr, p->saddr);
-	copy_address(conn->vaddr, p->daddr);
-	copy_address(conn->daddr, dest->address);
-	conn->cport = p->sport;
-	conn->vport = p->dport;
-	conn->dport = dest->port ? dest->port : p->dport;
-	conn->protocol = p->protocol;
-	conn->family = p->family;
-	conn->dest = dest_row;
-	conn->flags = flags;
-	__builtin_memset(&conn->back, 0, 64);
-	conn->seen = now();
-	conn->timeout =
-		p->protocol == IPPROTO_UDP ? set->udp_timeout : set->tcp_timeout[XLVS_TCP_SYN_RECV];
-	/*
-	 * Inactive, as in IPVS, until the first packet says otherwise; counted before
-	 * anybody else can find it and count it over.
-	 */
-	load_add(dest_row, true, 1);
-	conn->state = XLVS_STATE_INACTIVE;
-	conn->in_packets = 0;
-	conn->fwmark = 0;
-	conn->controlled = 0;
-	made = conn_publish(conn, slot, &tuple, p);
-	if (made != CREATED) {
-		conn_settle(conn);
-		conn_free(conn);
-	}
-	return made;
 }
 
 #endif

@@ -31,7 +31,66 @@ struct sweep {
 	__u32 slack; /* last-seen times are this coarse */
 	__u32 second;
 	__u32 mask;
+	__u32 dropping; /* drop_entry is at work */
 };
+
+/* A template that connections still hang on waits a minute more (ip_vs_conn_expire). */
+static __always_inline void expire(struct xlvs_conn *conn, __u32 slot, const struct sweep *s)
+{
+	if (READ_ONCE(conn->controlled)) {
+		conn->seen = s->time;
+		conn->timeout = 60 * s->second;
+		return;
+	}
+	conn_end(conn, slot);
+}
+
+/*
+ * drop_entry, in a second of which one slot in 32 is looked at: whether a connection that
+ * has sent but few packets is in bad luck (todrop_entry).
+ */
+static __always_inline bool drawn(const struct xlvs_conn *conn, __s32 idle, const struct sweep *s)
+{
+	__u32 packets = conn->in_packets;
+
+	if (idle < 60 * (__s32)s->second || packets < 1 || packets > 8)
+		return false;
+	return bpf_get_prandom_u32() % packets == 0;
+}
+
+/* Which connections drop_entry ends while memory is short (ip_vs_random_dropentry). */
+static __always_inline bool thinned_out(const struct xlvs_conn *conn, __s32 idle,
+					const struct sweep *s)
+{
+	__u32 state = conn->state & 0xf;
+
+	if (bpf_get_prandom_u32() & 31 || conn->controlled)
+		return false;
+	if (conn->flags & XLVS_CONN_TEMPLATE)
+		return state != XLVS_TEMPLATE_ASSURED;
+	if (conn->protocol == IPPROTO_TCP) {
+		if (state == XLVS_TCP_SYN_RECV || state == XLVS_TCP_SYNACK)
+			return true;
+		return state == XLVS_TCP_ESTABLISHED && drawn(conn, idle, s);
+	}
+	if (conn->protocol == IPPROTO_SCTP) {
+		if (state == XLVS_SCTP_INIT1 || state == XLVS_SCTP_INIT)
+			return true;
+		return state == XLVS_SCTP_ESTABLISHED && drawn(conn, idle, s);
+	}
+	return drawn(conn, idle, s);
+}
+
+/* End it, and a template that nobody needs any more and that was never answered on. */
+static __always_inline void conn_thin_out(struct xlvs_conn *conn, __u32 slot)
+{
+	struct xlvs_conn *template = conn_template(conn);
+
+	conn_end(conn, slot);
+	if (template && !template->controlled &&
+	    (!(template->flags & XLVS_CONN_TEMPLATE) || template->state != XLVS_TEMPLATE_ASSURED))
+		template->timeout = 0;
+}
 
 static long sweep_slot(__u32 step, struct sweep *s)
 {
@@ -46,7 +105,9 @@ static long sweep_slot(__u32 step, struct sweep *s)
 		return 0;
 	idle = s->time - conn->seen; /* below 0: seen since the sweep began */
 	if (phase == XLVS_LIVE && idle >= 0 && (__u32)idle >= conn->timeout + s->slack)
-		conn_end(conn, slot);
+		expire(conn, slot, s);
+	else if (phase == XLVS_LIVE && s->dropping && thinned_out(conn, idle, s))
+		conn_thin_out(conn, slot);
 	else if (phase == XLVS_DYING && idle > (__s32)s->second)
 		conn_bury(conn, slot);
 	return 0;
@@ -60,6 +121,7 @@ static __always_inline void sweep(struct xlvs_settings *set)
 		.slack = set->hz / 4,
 		.second = set->hz,
 		.mask = conn_mask,
+		.dropping = set->drop_entries,
 	};
 
 	bpf_loop(set->scan_chunk, sweep_slot, &s, 0);

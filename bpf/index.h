@@ -46,13 +46,19 @@ static __always_inline struct xlvs_key4 key4_of(const struct xlvs_key6 *tuple)
 	word[0] = *(__be32 *)tuple->saddr;
 	word[1] = *(__be32 *)tuple->daddr;
 	word[2] = ports_of(&tuple->sport);
-	word[3] = tuple->protocol;
+	word[3] = *(const __u32 *)&tuple->protocol; /* and kind */
 	return key;
+}
+
+/* Keys of persistence engines need the room of the IPv6 index. */
+static __always_inline bool is_short(const struct xlvs_key6 *tuple, __u8 family)
+{
+	return family == XLVS_IPV4 && tuple->kind != XLVS_KEY_ENGINE;
 }
 
 static __always_inline __u32 *index_find(const struct xlvs_key6 *tuple, __u8 family)
 {
-	if (family == XLVS_IPV4) {
+	if (is_short(tuple, family)) {
 		struct xlvs_key4 key = key4_of(tuple);
 
 		return bpf_map_lookup_elem(&conn_index4, &key);
@@ -73,7 +79,7 @@ static __always_inline long index_insert(const struct xlvs_key6 *tuple, __u8 fam
 	long result = 0;
 
 	for (int i = 0; i < INDEX_TRIES; i++) {
-		if (family == XLVS_IPV4)
+		if (is_short(tuple, family))
 			result = bpf_map_update_elem(&conn_index4, &key, &ref, flags);
 		else
 			result = bpf_map_update_elem(&conn_index6, tuple, &ref, flags);
@@ -93,7 +99,7 @@ static __always_inline bool index_remove(const struct xlvs_key6 *tuple, __u8 fam
 	if (!found || *found != ref)
 		return true;
 	for (int i = 0; i < INDEX_TRIES; i++) {
-		if (family == XLVS_IPV4)
+		if (is_short(tuple, family))
 			result = bpf_map_delete_elem(&conn_index4, &key);
 		else
 			result = bpf_map_delete_elem(&conn_index6, tuple);
@@ -135,6 +141,22 @@ static __always_inline __u32 *index_find_packet(const struct packet *p)
 	return bpf_map_lookup_elem(&conn_index6, &tuple);
 }
 
+/*
+ * A template's key of a persistence engine: a hash of the engine's data takes the upper
+ * half of the client's place, the client is folded into the lower.
+ */
+static __always_inline void tuple_of_engine(struct xlvs_key6 *tuple, const __u8 *hash, __u8 family)
+{
+	__u64 *place = (__u64 *)tuple->saddr;
+
+	if (family == XLVS_IPV6)
+		place[1] ^= place[0] * 0x9e3779b97f4a7c15ull;
+	else
+		place[1] = place[0];
+	place[0] = *(const __u64 *)hash;
+	tuple->kind = XLVS_KEY_ENGINE;
+}
+
 static __always_inline void tuple_of_request(const struct xlvs_conn *conn, struct xlvs_key6 *tuple)
 {
 	__builtin_memset(tuple, 0, sizeof(*tuple));
@@ -143,10 +165,17 @@ static __always_inline void tuple_of_request(const struct xlvs_conn *conn, struc
 	tuple->sport = conn->cport;
 	tuple->dport = conn->vport;
 	tuple->protocol = conn->protocol;
+	if (unlikely(conn->flags & XLVS_CONN_TEMPLATE)) {
+		tuple->kind = XLVS_KEY_TEMPLATE;
+		if (conn->flags & XLVS_CONN_ENGINE)
+			tuple_of_engine(tuple, conn->laddr, conn->family);
+	}
 }
 
 static __always_inline bool has_reply_key(__u32 conn_flags)
 {
+	if (conn_flags & (XLVS_CONN_TEMPLATE | XLVS_CONN_ONE_PACKET))
+		return false;
 	return (conn_flags & XLVS_CONN_METHOD) == XLVS_MASQ || (conn_flags & XLVS_CONN_LOCAL);
 }
 

@@ -40,6 +40,16 @@ static __always_inline int too_big(struct xdp_md *ctx, const struct packet *p, c
 	return refuse(ctx, p, source, dest, XLVS_DROP_TOO_BIG, mtu);
 }
 
+/* A connection for one packet has a timeout of 0, and keeps it. */
+static __always_inline void udp_step(struct xlvs_conn *conn, bool reply,
+				     const struct xlvs_settings *set)
+{
+	if (conn->timeout && conn->timeout != set->udp_timeout)
+		conn->timeout = set->udp_timeout;
+	if (reply && unlikely(conn->template_phase))
+		template_assure(conn);
+}
+
 /* Note the packet on its connection: when, which state, how many. */
 static __always_inline void touch(struct xlvs_conn *conn, const struct packet *p, bool reply,
 				  const struct xlvs_settings *set)
@@ -50,8 +60,8 @@ static __always_inline void touch(struct xlvs_conn *conn, const struct packet *p
 		conn->seen = time;
 	if (p->protocol == IPPROTO_TCP)
 		tcp_step(conn, p, reply, set);
-	else if (conn->timeout != set->udp_timeout)
-		conn->timeout = set->udp_timeout;
+	else
+		udp_step(conn, reply, set);
 	if (!reply)
 		conn->in_packets++;
 }
@@ -155,6 +165,25 @@ static __always_inline int forward_request(struct xdp_md *ctx, const struct pack
 	return send_request(ctx, p, method, dest, &t, &hop);
 }
 
+/* Nobody serves this client: routing takes its packets where they wanted to go. */
+static __always_inline int bypass(const struct packet *p, const struct flow *flow,
+				  const struct xlvs_settings *set)
+{
+	touch(flow->conn, p, false, set);
+	return pass_as(XLVS_BYPASSED);
+}
+
+/* The packet's destination was deleted: with expire_nodest_conn the client gets another. */
+static __always_inline int destination_gone(struct xdp_md *ctx, const struct flow *flow,
+					    const struct xlvs_settings *set)
+{
+	if (likely(!set->sysctl.expire_nodest_conn))
+		return drop_as(XLVS_DROP_DESTINATION_GONE);
+	conn_end(flow->conn, flow->ref & XLVS_REF_SLOT);
+	bpf_tail_call(ctx, &programs, XLVS_PROG_KNOWN);
+	return drop_as(XLVS_DROP_RACE);
+}
+
 /*
  * special: compiled for the special program, which carries what is rare; the fast
  * path leaves such connections to it.
@@ -173,11 +202,11 @@ static __always_inline int handle_known(struct xdp_md *ctx, const struct packet 
 	}
 	dest = bpf_map_lookup_elem(&dests, &dest_row);
 	if (!dest)
-		return drop_as(XLVS_DROP_DESTINATION_GONE);
+		return special ? bypass(p, flow, set) : drop_as(XLVS_DROP_DESTINATION_GONE);
 	if (likely(dest->flags & XLVS_DEST_AVAILABLE))
 		account(dest, dest_row, reply, p->length);
 	else if (!reply)
-		return drop_as(XLVS_DROP_DESTINATION_GONE);
+		return destination_gone(ctx, flow, set);
 	touch(flow->conn, p, reply, set);
 	if (reply)
 		return forward_reply(ctx, p, flow, set);

@@ -14,6 +14,8 @@
 #include "parse.h"
 #include "schedule/state.h"
 
+#define NOBODY 0xffffffffu /* no row: no service, no destination */
+
 #define MMAPABLE_ARRAY(map_name, value_type, entries) \
 	struct {                                      \
 		__uint(type, BPF_MAP_TYPE_ARRAY);     \
@@ -66,6 +68,23 @@ struct {
 	__type(value, __u64);
 } outcomes SEC(".maps");
 
+/* What a new connection or template begins with. */
+struct birth {
+	struct xlvs_key6 tuple; /* its request's key */
+	__u8 client[16];	/* differs from the key's in templates of an engine */
+	__u32 dest;		/* row, NOBODY for none */
+	__u32 flags;
+	__u32 timeout;
+	__u32 fwmark;
+	__u64 engine_hash; /* of a template's persistence engine */
+	/* The template it hangs on, its phase; 0: none. */
+	__u32 template_slot;
+	__u32 template_phase;
+	__u32 slot; /* where it was put */
+	__be16 dport;
+	__u8 family;
+};
+
 /* What one program leaves for the next across a tail call, and the ICMP limit's window. */
 struct xlvs_scratch {
 	struct bpf_fib_lookup fib; /* too large for the stack of a whole program */
@@ -74,7 +93,16 @@ struct xlvs_scratch {
 	struct choice choice;
 	struct xlvs_event event; /* being written */
 	__u32 next_slot;	 /* where this CPU looks for a free one first */
-	__u32 service;		 /* row of the service it is for */
+	__u32 service;		 /* row of the service it is for, or NOBODY: to be found */
+	__u32 mark;		 /* the packet's */
+	__u32 once;		 /* slot + 1 of the connection made for this packet alone */
+	__u32 foreign; /* routing would take the packet elsewhere, and may (cache_bypass) */
+	struct birth birth;
+	struct xlvs_key6 other; /* a key that may be in its way */
+	/* Persistence: what the engine read in the packet. */
+	__u64 engine_hash;
+	struct xlvs_engine_data engine;
+	__u8 payload[2048]; /* of a message that an engine reads */
 	__u32 error_mtu;
 	__u8 error_source[16];
 	__u32 error_outcome;

@@ -3,71 +3,215 @@
 #ifndef XLVS_NEW_H
 #define XLVS_NEW_H
 
+#include "persist.h"
 #include "schedule.h"
-#include "service.h"
 
 enum admission {
-	ADMITTED, /* a connection exists now */
-	ADMIT_NOT_OURS,
+	ADMITTED,	     /* a connection exists now */
+	ADMITTED_ONCE,	     /* a connection for this packet alone: notes->once */
 	ADMIT_NO_CONNECTION, /* TCP, but not a SYN: no service schedules it */
 	ADMIT_NO_DESTINATION,
+	ADMIT_NO_DATA, /* the persistence engine found nothing to go by */
+	ADMIT_UNLUCKY, /* drop_packet */
 	ADMIT_FULL,
 	ADMIT_AGAIN,
 	ADMIT_LATER, /* the table is being migrated */
 };
 
-static __always_inline bool starts_connection(const struct packet *p)
+static __always_inline bool starts_connection(const struct packet *p,
+					      const struct xlvs_settings *set)
 {
-	return p->protocol != IPPROTO_TCP || (p->tcp & (TCP_SYN | TCP_RST)) == TCP_SYN;
+	if (p->protocol != IPPROTO_TCP)
+		return true;
+	return !(p->tcp & TCP_RST) && (p->tcp & TCP_SYN || set->sysctl.sloppy_tcp);
 }
 
-/*
- * Make the connection for a packet of the service in that row. own: the client is the
- * director, so that answers go to its stack instead of a next hop.
- */
-static __always_inline enum admission admit(const struct packet *p, __u32 service_row,
-					    const struct xlvs_settings *set, bool own)
+/* drop_packet: while memory is short, one new connection in so many is turned away. */
+static __always_inline bool unlucky(struct xlvs_settings *set)
 {
-	struct xlvs_service *service = bpf_map_lookup_elem(&services, &service_row);
-	struct xlvs_dest *dest;
-	__u32 row, flags;
+	if (likely(!set->drop_rate))
+		return false;
+	if (__sync_fetch_and_add(&set->drop_counter, -1) > 1)
+		return false;
+	set->drop_counter = set->drop_rate;
+	return true;
+}
 
-	if (!service)
-		return ADMIT_NOT_OURS;
-	if (!starts_connection(p))
-		return set->flags & XLVS_MIGRATING ? ADMIT_LATER : ADMIT_NO_CONNECTION;
-	row = schedule(service, p);
-	if (row == NOBODY)
-		return ADMIT_NO_DESTINATION;
-	dest = bpf_map_lookup_elem(&dests, &row);
-	if (!dest)
-		return ADMIT_NO_DESTINATION;
-	flags = dest->forward & XLVS_CONN_METHOD;
+/* A packet for a service, but for none of its servers (ip_vs_leave). */
+static __always_inline enum admission nobody_serves(const struct packet *p,
+						    const struct xlvs_service *service)
+{
+	/* An FTP service stands in for every other port: those are not its business. */
+	if (service->port == bpf_htons(FTP_PORT) && p->dport != service->port)
+		return ADMIT_NO_CONNECTION;
+	return ADMIT_NO_DESTINATION;
+}
+
+static __always_inline __u32 conn_flags_to(const struct xlvs_dest *dest)
+{
+	__u32 flags = dest->forward & XLVS_CONN_METHOD;
+
 	if (dest->flags & XLVS_DEST_LOCAL)
 		flags |= XLVS_CONN_LOCAL;
-	if (own)
-		flags |= XLVS_CONN_OWN;
-	switch (conn_create(p, dest, row, flags, set)) {
-	case CREATED:
-		account_connection(dest, row);
-		return ADMITTED;
-	case CREATE_AGAIN:
-		return ADMIT_AGAIN;
-	default:
-		return ADMIT_FULL;
-	}
+	return flags;
+}
+
+static __always_inline enum admission admission_of(int made)
+{
+	return made == CREATED ? ADMITTED : made == CREATE_AGAIN ? ADMIT_AGAIN : ADMIT_FULL;
+}
+
+/* Why a packet makes no connection whoever could serve it, or ADMITTED. */
+static __always_inline enum admission
+turned_away(const struct packet *p, const struct xlvs_service *service, struct xlvs_settings *set)
+{
+	if (!starts_connection(p, set))
+		return set->flags & XLVS_MIGRATING ? ADMIT_LATER : ADMIT_NO_CONNECTION;
+	if (unlucky(set))
+		return ADMIT_UNLUCKY;
+	/* An active FTP server's data connection belongs to one that exists, or to nobody. */
+	if (p->sport == bpf_htons(FTP_DATA_PORT))
+		return ADMIT_NO_CONNECTION;
+	if (!(service->flags & XLVS_SERVICE_PERSISTENT) && !service->fwmark &&
+	    p->dport != service->port)
+		return nobody_serves(p, service);
+	return ADMITTED;
 }
 
 /*
- * A SYN on a connection in TIME_WAIT or CLOSE is a new client on an old port: IPVS
- * (conn_reuse_mode 1) ends the old connection and schedules afresh.
+ * The template of the packet's client: true where there is one that serves, which the
+ * birth then hangs on.
  */
-static __always_inline bool reused_port(const struct packet *p, const struct flow *flow)
+static __always_inline bool follow_template(const struct packet *p,
+					    const struct xlvs_service *service,
+					    struct xlvs_scratch *notes,
+					    const struct xlvs_settings *set)
 {
-	__u32 state = flow->conn->state & 0xf;
+	struct birth *birth = &notes->birth;
+	struct xlvs_conn *template;
 
-	return !is_reply(flow) && p->protocol == IPPROTO_TCP && p->tcp & TCP_SYN &&
-	       (state == XLVS_TCP_TIME_WAIT || state == XLVS_TCP_CLOSE);
+	template_tuple(p, service, &birth->tuple);
+	copy_address(birth->client, birth->tuple.saddr);
+	if (service->engine)
+		tuple_of_engine(&birth->tuple, (const __u8 *)&notes->engine_hash, p->family);
+	template = template_find(birth, set, &notes->other);
+	birth->dest = template ? template->dest : NOBODY;
+	return template;
+}
+
+/* Make the template that this and later connections of the client hang on. */
+static __always_inline int template_create(const struct packet *p,
+					   const struct xlvs_service *service,
+					   const struct xlvs_dest *dest, struct xlvs_scratch *notes,
+					   const struct xlvs_settings *set)
+{
+	bool own_port = p->dport == service->port && service->port != bpf_htons(FTP_PORT);
+	struct birth *birth = &notes->birth;
+	int made;
+
+	birth->dport = own_port ? dest->port : 0;
+	birth->flags = conn_flags_to(dest) | XLVS_CONN_TEMPLATE;
+	birth->timeout = service->timeout * set->hz;
+	birth->template_phase = 0;
+	if (service->engine) {
+		birth->flags |= XLVS_CONN_ENGINE;
+		birth->engine_hash = notes->engine_hash;
+	}
+	made = conn_create();
+	birth->template_slot = birth->slot;
+	if (made == CREATED && service->engine)
+		bpf_map_update_elem(&engine_data, &birth->template_slot, &notes->engine, BPF_ANY);
+	return made;
+}
+
+/* Count the connection that is about to be made on its template, and renew that. */
+static __always_inline void hang_on(struct birth *birth)
+{
+	struct xlvs_conn *template = conn_at(birth->template_slot);
+
+	if (!template)
+		return;
+	birth->template_phase = READ_ONCE(template->phase);
+	__sync_fetch_and_add(&template->controlled, 1);
+	template->seen = now();
+}
+
+/* Make the packet's own connection to its destination; null: to where it wanted to go. */
+static __always_inline enum admission
+connect_to(const struct packet *p, const struct xlvs_service *service, const struct xlvs_dest *dest,
+	   bool own, struct xlvs_scratch *notes, const struct xlvs_settings *set)
+{
+	bool mapped = !(service->flags & XLVS_SERVICE_PERSISTENT) || p->dport == service->port;
+	struct birth *birth = &notes->birth;
+	int made;
+
+	tuple_of_packet(p, &birth->tuple);
+	copy_address(birth->client, p->saddr);
+	birth->flags = dest ? conn_flags_to(dest) : XLVS_BYPASS | XLVS_CONN_SPECIAL;
+	birth->dport = !dest ? 0 : mapped && dest->port ? dest->port : p->dport;
+	birth->timeout =
+		p->protocol == IPPROTO_UDP ? set->udp_timeout : set->tcp_timeout[XLVS_TCP_SYN_RECV];
+	if (own)
+		birth->flags |= XLVS_CONN_OWN;
+	if (service->flags & XLVS_SERVICE_ONEPACKET && p->protocol == IPPROTO_UDP) {
+		birth->flags |= XLVS_CONN_ONE_PACKET | XLVS_CONN_SPECIAL;
+		birth->timeout = 0;
+	}
+	made = conn_create();
+	if (made != CREATED)
+		return admission_of(made);
+	if (dest)
+		account_connection(dest, birth->dest);
+	notes->once = birth->flags & XLVS_CONN_ONE_PACKET ? birth->slot + 1 : 0;
+	return notes->once ? ADMITTED_ONCE : ADMITTED;
+}
+
+/*
+ * Make the connection for the packet in the CPU's scratch, of the service in that row: an
+ * enum admission. own: the client is the director, so that answers go to its stack instead
+ * of a next hop. All else about the packet is in the scratch, too: its mark, its Call-ID,
+ * whether it would be routed elsewhere. A global function: each program verifies it once.
+ */
+__noinline int admit(__u32 service_row, __u32 own)
+{
+	struct xlvs_service *service = bpf_map_lookup_elem(&services, &service_row);
+	struct xlvs_settings *set = settings_get();
+	struct xlvs_scratch *notes = scratch_get();
+	enum admission answer;
+	struct xlvs_dest *dest;
+	struct packet *p;
+	bool persistent, followed;
+	__u32 row;
+
+	if (!service || !set || !notes)
+		return ADMIT_NO_CONNECTION;
+	p = &notes->packet;
+	answer = turned_away(p, service, set);
+	if (answer != ADMITTED)
+		return answer;
+	persistent = service->flags & XLVS_SERVICE_PERSISTENT;
+	if (persistent && service->engine && !notes->engine.length)
+		return ADMIT_NO_DATA;
+	notes->birth.family = p->family;
+	notes->birth.fwmark = notes->mark;
+	notes->birth.template_phase = 0;
+	followed = persistent && follow_template(p, service, notes, set);
+	if (!followed)
+		notes->birth.dest = schedule(service, p);
+	row = notes->birth.dest;
+	dest = bpf_map_lookup_elem(&dests, &row);
+	if (!dest && !notes->foreign)
+		return nobody_serves(p, service);
+	if (persistent && dest) {
+		if (!followed) {
+			int made = template_create(p, service, dest, notes, set);
+
+			if (made != CREATED)
+				return admission_of(made);
+		}
+		hang_on(&notes->birth);
+	}
+	return connect_to(p, service, dest, own, notes, set);
 }
 
 #endif

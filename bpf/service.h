@@ -3,10 +3,8 @@
 #ifndef XLVS_SERVICE_H
 #define XLVS_SERVICE_H
 
-#include "maps.h"
-#include "parse.h"
-
-#define NOBODY 0xffffffffu /* no destination */
+#include "index.h"
+#include "mark.h"
 
 /* The row of the service that a packet is for, or null. */
 static __always_inline __u32 *service_find(const struct packet *p)
@@ -17,6 +15,49 @@ static __always_inline __u32 *service_find(const struct packet *p)
 	/* port, protocol and family as one word, for the hash reads words */
 	*(__u32 *)&key.port = p->dport | (__u32)p->protocol << 16 | (__u32)p->family << 24;
 	return bpf_map_lookup_elem(&service_index, &key);
+}
+
+static __always_inline __u32 service_at(const __u8 *address, __be16 port, __u8 protocol,
+					__u8 family)
+{
+	struct xlvs_service_key key = {};
+	__u32 *row;
+
+	copy_address(key.address, address);
+	*(__u32 *)&key.port = port | (__u32)protocol << 16 | (__u32)family << 24;
+	row = bpf_map_lookup_elem(&service_index, &key);
+	return row ? *row : NOBODY;
+}
+
+#define FTP_PORT      21
+#define FTP_DATA_PORT 20
+#define PROT_SOCK     1024 /* net.ipv4.ip_unprivileged_port_start */
+
+/*
+ * The service that a packet is for, in IPVS's order (ip_vs_service_find): that of its
+ * mark, exactly its own (row exact), an FTP service for its data connections, one of every
+ * port. The mark is left in *mark.
+ */
+static __always_inline __u32 service_resolve(const struct packet *p, __u32 exact,
+					     const struct xlvs_settings *set, __u32 *mark)
+{
+	__u16 port = bpf_ntohs(p->dport);
+	__u8 by_mark[16] = {};
+	__u32 row = NOBODY;
+
+	*mark = set->flags & XLVS_HAS_MARKS ? mark_of(p) : 0;
+	if (*mark) {
+		*(__u32 *)by_mark = *mark;
+		row = service_at(by_mark, 0, 0, p->family);
+	}
+	if (row == NOBODY)
+		row = exact;
+	if (row == NOBODY && set->flags & XLVS_HAS_FTP && p->protocol == IPPROTO_TCP &&
+	    (port == FTP_DATA_PORT || port >= PROT_SOCK))
+		row = service_at(p->daddr, bpf_htons(FTP_PORT), IPPROTO_TCP, p->family);
+	if (row == NOBODY && set->flags & XLVS_HAS_PORT0)
+		row = service_at(p->daddr, 0, p->protocol, p->family);
+	return row;
 }
 
 static __always_inline struct xlvs_counters *counters_of(__u32 row)

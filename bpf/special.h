@@ -36,9 +36,15 @@ static __always_inline int handle_special(struct xdp_md *ctx, const struct xlvs_
 	struct packet p = {};
 	struct flow flow;
 	enum parsed what = parse_xdp(ctx, &p);
+	int verdict;
 
 	if (what != PARSED_FLOW)
 		return pass_unparsed(what);
+	if (made_for_it(&flow)) {
+		verdict = handle_known(ctx, &p, &flow, set, true);
+		conn_end(flow.conn, flow.ref);
+		return verdict;
+	}
 	if (!conn_find(&p, &flow))
 		return drop_as(XLVS_DROP_RACE);
 	return handle_known(ctx, &p, &flow, set, true);

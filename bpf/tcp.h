@@ -30,7 +30,7 @@ enum {
 	SA = XLVS_TCP_SYNACK,
 };
 
-static const __u8 tcp_next[3][4][16] = {
+static const __u8 tcp_next[2][3][4][16] = { {
 	[VIEW_IN] = {
 		/* from:      NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA */
 		[EVENT_SYN] = { SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR },
@@ -50,7 +50,27 @@ static const __u8 tcp_next[3][4][16] = {
 		[EVENT_ACK] = { ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES },
 		[EVENT_RST] = { CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL },
 	},
-};
+}, { /* secure_tcp: SYN_RECV holds on, so that half-open connections end early */
+	[VIEW_IN] = {
+		/* from:      NO  ES  SS  SR  FW  TW  CL  CW  LA  LI  SA */
+		[EVENT_SYN] = { SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SA },
+		[EVENT_FIN] = { CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, SA },
+		[EVENT_ACK] = { ES, ES, SS, SR, FW, TW, CL, CW, CL, LI, SA },
+		[EVENT_RST] = { CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL },
+	},
+	[VIEW_OUT] = {
+		[EVENT_SYN] = { SS, ES, SS, SA, SS, SS, SS, SS, SS, LI, SA },
+		[EVENT_FIN] = { TW, FW, SS, TW, FW, TW, CL, TW, LA, LI, TW },
+		[EVENT_ACK] = { ES, ES, SS, ES, FW, TW, CL, CW, LA, ES, ES },
+		[EVENT_RST] = { CL, CL, SS, CL, CL, TW, CL, CL, CL, CL, CL },
+	},
+	[VIEW_IN_ONLY] = {
+		[EVENT_SYN] = { SA, ES, ES, SR, SA, SA, SA, SA, SA, SA, SA },
+		[EVENT_FIN] = { CL, FW, SS, TW, FW, TW, CL, CW, LA, LI, TW },
+		[EVENT_ACK] = { ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES },
+		[EVENT_RST] = { CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL },
+	},
+} };
 
 #define TCP_ACTIVE_STATES ((1 << ES) | (1 << SS) | (1 << SR) | (1 << SA))
 
@@ -66,6 +86,17 @@ static __always_inline enum tcp_event tcp_event_of(__u8 flags)
 	if (flags & TCP_ACK)
 		return EVENT_ACK;
 	return EVENT_NONE;
+}
+
+/* A template is worth keeping once a connection on it was answered (ip_vs_control_assure_ct). */
+static __always_inline void template_assure(const struct xlvs_conn *conn)
+{
+	struct xlvs_conn *template = conn_template(conn);
+
+	if (template && template->flags & XLVS_CONN_TEMPLATE &&
+	    READ_ONCE(template->state) == XLVS_TEMPLATE_NONE)
+		__sync_val_compare_and_swap(&template->state, XLVS_TEMPLATE_NONE,
+					    XLVS_TEMPLATE_ASSURED);
 }
 
 static __always_inline void load_move(__u32 dest, bool to_inactive)
@@ -89,7 +120,8 @@ static __always_inline void tcp_step(struct xlvs_conn *conn, const struct packet
 
 	if (word == XLVS_STATE_ENDED)
 		return;
-	next = event == EVENT_NONE ? XLVS_TCP_CLOSE : tcp_next[view & 3][event & 3][state];
+	next = event == EVENT_NONE ? XLVS_TCP_CLOSE
+				   : tcp_next[!!set->secure_states][view & 3][event & 3][state];
 	timeout = set->tcp_timeout[next & 0xf];
 	if (next != state) {
 		inactive = !(TCP_ACTIVE_STATES >> next & 1);
@@ -99,6 +131,8 @@ static __always_inline void tcp_step(struct xlvs_conn *conn, const struct packet
 			return;
 		if (inactive != !!(word & XLVS_STATE_INACTIVE))
 			load_move(conn->dest, inactive);
+		if (next == XLVS_TCP_ESTABLISHED)
+			template_assure(conn);
 	}
 	if (conn->timeout != timeout)
 		conn->timeout = timeout;

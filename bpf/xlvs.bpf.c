@@ -9,8 +9,9 @@
 #include "companion.h"
 #include "expire.h"
 #include "known.h"
-#include "new.h"
+#include "reuse.h"
 #include "special.h"
+#include "stranger.h"
 
 /* Every packet starts here; known connections are forwarded at once. */
 SEC("xdp")
@@ -29,18 +30,18 @@ int xlvs_known(struct xdp_md *ctx)
 	if (unlikely(what != PARSED_FLOW))
 		return leave_fast_path(ctx, what);
 	if (likely(conn_find(&p, &flow))) {
-		if (likely(!reused_port(&p, &flow)))
+		if (likely(!reused_port(&p, &flow, set)))
 			return handle_known(ctx, &p, &flow, set, false);
 		conn_end(flow.conn, flow.ref & XLVS_REF_SLOT);
 	}
 	service = service_find(&p);
-	if (!service)
+	if (!service && !(set->flags & XLVS_HAS_OTHERS))
 		return pass_as(XLVS_NOT_OURS);
 	notes = scratch_get();
 	if (!notes)
 		return XDP_PASS;
 	notes->packet = p;
-	notes->service = *service;
+	notes->service = service ? *service : NOBODY;
 	bpf_tail_call(ctx, &programs, XLVS_PROG_NEW);
 	return drop_as(XLVS_DROP_RACE);
 }
@@ -60,27 +61,8 @@ int xlvs_new(struct xdp_md *ctx)
 {
 	struct xlvs_settings *set = settings_get();
 	struct xlvs_scratch *notes = scratch_get();
-	struct packet *p;
 
-	if (!set || !notes)
-		return XDP_PASS;
-	p = &notes->packet;
-	switch (admit(p, notes->service, set, false)) {
-	case ADMIT_NOT_OURS:
-		return pass_as(XLVS_NOT_OURS);
-	case ADMIT_NO_CONNECTION:
-		return pass_as(XLVS_PASS_NO_CONNECTION);
-	case ADMIT_NO_DESTINATION:
-		return refuse(ctx, p, p->daddr, NOBODY, XLVS_DROP_NO_DESTINATION, 0);
-	case ADMIT_FULL:
-		return drop_as(XLVS_DROP_TABLE_FULL);
-	case ADMIT_LATER:
-		return drop_as(XLVS_DROP_MIGRATING);
-	default:
-		break;
-	}
-	bpf_tail_call(ctx, &programs, XLVS_PROG_KNOWN);
-	return drop_as(XLVS_DROP_RACE);
+	return set && notes ? handle_new(ctx, notes, set) : XDP_PASS;
 }
 
 /* Answer a packet with an ICMP error; both stand in the CPU's scratch. */

@@ -96,6 +96,8 @@ struct xlvs_key6 {
 #define XLVS_CONN_SPECIAL  0x200u /* forwarded by the special program */
 #define XLVS_CONN_WATCHED  0x400u /* FTP control connection: the helper reads along */
 #define XLVS_CONN_SHIFTED  0x800u /* sequence numbers are shifted */
+/* Made for one packet: in no index. */
+#define XLVS_CONN_ONE_PACKET 0x1000u
 
 /* conn.state: state | previous << 8 | flags << 16. */
 #define XLVS_STATE_INACTIVE 0x10000u

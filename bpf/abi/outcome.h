@@ -22,8 +22,11 @@
 	X(HANDED_HELPER, "handed to the helper")                                         \
 	X(DROP_NO_HELPER, "needs the helper, which does not run")                        \
 	X(DROP_HELPER_BUSY, "the helper does not keep up, or it is too long for it")     \
+	X(BYPASSED, "nobody serves it: left to routing (cache_bypass)")                  \
 	X(DROP_NO_DESTINATION, "no destination available: ICMP unreachable sent")        \
 	X(DROP_DESTINATION_GONE, "destination of the connection was deleted")            \
+	X(DROP_NO_DATA, "nothing in it that the persistence engine could go by")         \
+	X(DROP_UNLUCKY, "new connection turned away by drop_packet")                     \
 	X(DROP_TABLE_FULL, "connection table full")                                      \
 	X(DROP_RACE, "connection being replaced by another CPU")                         \
 	X(DROP_TOO_BIG, "larger than the path's MTU: ICMP sent")                         \

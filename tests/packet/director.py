@@ -18,7 +18,14 @@ from xlvs.dataplane import layout, libbpf
 from xlvs.dataplane.host import BareHost
 from xlvs.dataplane.rows import swap16, write_timeouts
 from xlvs.dataplane.rules import XdpTransaction
-from xlvs.dataplane.tables import TCP_TIMEOUTS, UDP_TIMEOUT, Tables, open_object, possible_cpus
+from xlvs.dataplane.tables import (
+    TCP_TIMEOUTS,
+    UDP_TIMEOUT,
+    Tables,
+    open_object,
+    possible_cpus,
+    reset_sysctls,
+)
 from xlvs.model import Destination, DestinationKey, Forward, Service, ServiceKey
 
 XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT = range(5)
@@ -138,6 +145,7 @@ class Director:
         settings.scan_chunk, settings.tick_ns = self.slots, 10_000_000
         settings.tcp_seconds[:] = (TCP_TIMEOUTS[1], TCP_TIMEOUTS[4], UDP_TIMEOUT)
         write_timeouts(settings)
+        reset_sysctls(settings)
 
     def forget_connections(self) -> None:
         """As if no packet had ever come."""

@@ -89,8 +89,11 @@ OUTCOMES = (
     ("handed_helper", "handed to the helper"),
     ("drop_no_helper", "needs the helper, which does not run"),
     ("drop_helper_busy", "the helper does not keep up, or it is too long for it"),
+    ("bypassed", "nobody serves it: left to routing (cache_bypass)"),
     ("drop_no_destination", "no destination available: ICMP unreachable sent"),
     ("drop_destination_gone", "destination of the connection was deleted"),
+    ("drop_no_data", "nothing in it that the persistence engine could go by"),
+    ("drop_unlucky", "new connection turned away by drop_packet"),
     ("drop_table_full", "connection table full"),
     ("drop_race", "connection being replaced by another CPU"),
     ("drop_too_big", "larger than the path's MTU: ICMP sent"),
@@ -118,6 +121,7 @@ FREE, CLAIMED, LIVE, DYING = 0, 1, 2, 3
 PHASE = 3
 CONN_METHOD, CONN_LOCAL, CONN_OWN, CONN_TEMPLATE, CONN_ENGINE = 0x7, 0x10, 0x20, 0x40, 0x80
 CONN_NO_CPORT, CONN_SPECIAL, CONN_WATCHED, CONN_SHIFTED = 0x100, 0x200, 0x400, 0x800
+CONN_ONE_PACKET = 0x1000
 LOAD_OVERLOADED = 1
 STATE_INACTIVE, STATE_ENDED = 0x10000, 0xFFFFFFFF
 

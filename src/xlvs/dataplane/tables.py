@@ -77,6 +77,12 @@ def open_object() -> libbpf.BpfObject:
     return opened
 
 
+def reset_sysctls(settings: layout.Settings) -> None:
+    """Put every sysctl to what a new network namespace begins with."""
+    for name, value in sysctls.machine_defaults().items():
+        setattr(settings.sysctl, name, value if len(value) > 1 else value[0])
+
+
 class Tables:
     """All pinned maps of the current network namespace.
 
@@ -200,8 +206,7 @@ class Tables:
     def _initialise(self, fd: int) -> None:
         settings = layout.Settings(abi=layout.ABI, cpus=possible_cpus(), slots=DEFAULT_SLOTS)
         settings.tcp_seconds[:] = (TCP_TIMEOUTS[1], TCP_TIMEOUTS[4], UDP_TIMEOUT)
-        for name, value in sysctls.machine_defaults().items():
-            setattr(settings.sysctl, name, value if len(value) > 1 else value[0])
+        reset_sysctls(settings)
         libbpf.update(fd, bytes(4), bytes(settings))
 
     # -- access ------------------------------------------------------------

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Making connections: a slot is claimed, filled, and brought to life by its keys in the
+ * index. Whoever inserts the key of the request first has made the connection; another
+ * CPU's packet looks again.
+ */
+#ifndef XLVS_CREATE_H
+#define XLVS_CREATE_H
+
+#include "conn.h"
+
+enum created {
+	CREATED,
+	CREATE_AGAIN, /* somebody else has, or an old one is being removed: look again */
+	CREATE_FULL,
+};
+
+/*
+ * The key of the answers. Two clients' ports may meet at one server (through two VIPs):
+ * the newest gets the answers, as in IPVS. The one that had the key may be removing it
+ * at this moment, so it is looked at once more.
+ */
+static __always_inline bool publish_reply(struct xlvs_conn *conn, __u32 slot,
+					  struct xlvs_key6 *reply)
+{
+	__u32 ref = slot | XLVS_REF_REPLY;
+	long result;
+
+	tuple_of_reply(conn, reply);
+	result = index_insert(reply, conn->family, ref, BPF_NOEXIST);
+	if (result == -EEXIST) {
+		result = index_insert(reply, conn->family, ref, BPF_ANY);
+		if (!result && !index_find(reply, conn->family))
+			result = index_insert(reply, conn->family, ref, BPF_ANY);
+	}
+	return !result;
+}
+
+/* Whether a key that is in the way belongs to nobody: its slot is free or another flow's. */
+static __always_inline bool key_is_stale(const struct xlvs_key6 *tuple, __u8 family,
+					 struct xlvs_key6 *own)
+{
+	__u32 *found = index_find(tuple, family);
+	struct xlvs_conn *other = found ? conn_at(*found & XLVS_REF_SLOT) : 0;
+
+	if (!other)
+		return false;
+	if ((READ_ONCE(other->phase) & XLVS_PHASE) == XLVS_FREE)
+		return true;
+	if (!conn_in_use(other))
+		return false;
+	if (*found & XLVS_REF_REPLY)
+		tuple_of_reply(other, own);
+	else
+		tuple_of_request(other, own);
+	return !same_tuple(own, tuple);
+}
+
+/* Put both keys of a filled, claimed slot into the index and bring it to life. */
+static __always_inline enum created conn_publish(struct xlvs_conn *conn, __u32 slot,
+						 const struct xlvs_key6 *tuple,
+						 struct xlvs_key6 *other)
+{
+	long result = index_insert(tuple, conn->family, slot, BPF_NOEXIST);
+
+	if (result == -EEXIST) {
+		if (!key_is_stale(tuple, conn->family, other))
+			return CREATE_AGAIN;
+		result = index_insert(tuple, conn->family, slot, BPF_ANY);
+	}
+	if (result)
+		return CREATE_FULL;
+	if (has_reply_key(conn->flags) && !publish_reply(conn, slot, other)) {
+		index_remove(tuple, conn->family, slot);
+		return CREATE_FULL;
+	}
+	WRITE_ONCE(conn->phase, (conn->phase & ~XLVS_PHASE) | XLVS_LIVE);
+	return CREATED;
+}
+
+/* Fill a claimed slot; what is not named here was zero or never read. */
+static __always_inline void conn_fill(struct xlvs_conn *conn, const struct birth *b,
+				      const struct xlvs_dest *dest)
+{
+	copy_address(conn->caddr, b->client);
+	copy_address(conn->vaddr, b->tuple.daddr);
+	if (dest)
+		copy_address(conn->daddr, dest->address);
+	else
+		__builtin_memset(conn->daddr, 0, 16);
+	conn->cport = b->tuple.sport;
+	conn->vport = b->tuple.dport;
+	conn->dport = b->dport;
+	conn->protocol = b->tuple.protocol;
+	conn->family = b->family;
+	conn->dest = b->dest;
+	conn->flags = b->flags;
+	__builtin_memset(&conn->back, 0, 64);
+	if (b->flags & XLVS_CONN_ENGINE)
+		*(__u64 *)conn->laddr = b->engine_hash;
+	conn->seen = now();
+	conn->timeout = b->timeout;
+	conn->in_packets = 0;
+	conn->fwmark = b->fwmark;
+	conn->template_slot = b->template_slot;
+	conn->template_phase = b->template_phase;
+	conn->controlled = 0;
+}
+
+/*
+ * Make the connection that the CPU's scratch describes (birth): an enum created, the
+ * slot's number in birth.slot. One-packet connections are in no index: only who made them
+ * knows them. A global function: each program verifies it once.
+ */
+__noinline int conn_create(void)
+{
+	struct xlvs_settings *set = settings_get();
+	struct xlvs_scratch *notes = scratch_get();
+	enum created made = CREATED;
+	struct xlvs_conn *conn;
+	struct xlvs_dest *dest;
+	struct birth *b;
+	bool template;
+	__u32 row, slot;
+
+	if (!set || !notes)
+		return CREATE_FULL;
+	b = &notes->birth;
+	row = b->dest;
+	template = b->flags &XLVS_CONN_TEMPLATE;
+	dest = bpf_map_lookup_elem(&dests, &row);
+	conn = conn_claim(&b->tuple, set, notes, &slot);
+	if (!conn)
+		return CREATE_FULL;
+	b->slot = slot;
+	conn_fill(conn, b, dest);
+	/*
+	 * Inactive, as in IPVS, until the first packet says otherwise; counted before
+	 * anybody else can find it and count it over.
+	 */
+	if (dest)
+		load_enter(dest, row, template);
+	conn->state = template ? XLVS_TEMPLATE_NONE : XLVS_STATE_INACTIVE;
+	if (b->flags & XLVS_CONN_ONE_PACKET)
+		WRITE_ONCE(conn->phase, (conn->phase & ~XLVS_PHASE) | XLVS_LIVE);
+	else
+		made = conn_publish(conn, slot, &b->tuple, &notes->other);
+	if (made != CREATED) {
+		conn_settle(conn);
+		conn_free(conn);
+	}
+	return made;
+}
+
+#endif

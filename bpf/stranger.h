@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The program of packets that belong to no connection: found a service, admitted, answered. */
+#ifndef XLVS_STRANGER_H
+#define XLVS_STRANGER_H
+
+#include "error.h"
+#include "hop.h"
+#include "new.h"
+#include "sip.h"
+
+/* Whether the kernel would route the packet to another machine. */
+static __always_inline bool routed_elsewhere(struct xdp_md *ctx, const struct packet *p,
+					     struct xlvs_scratch *notes)
+{
+	long answer = route_lookup(ctx, ctx->ingress_ifindex, p->family, p->saddr, p->daddr, 0,
+				   &notes->fib);
+
+	return answer == BPF_FIB_LKUP_RET_SUCCESS || answer == BPF_FIB_LKUP_RET_NO_NEIGH;
+}
+
+/* What only the packet itself can tell, for a service that asks. */
+static __always_inline void read_on(struct xdp_md *ctx, const struct packet *p,
+				    const struct xlvs_service *service, struct xlvs_scratch *notes,
+				    const struct xlvs_settings *set)
+{
+	notes->foreign =
+		set->sysctl.cache_bypass && service->fwmark && routed_elsewhere(ctx, p, notes);
+	notes->engine.length = 0;
+	if (service->engine)
+		sip_call_id(ctx, p, notes, set);
+}
+
+static __always_inline int handle_new(struct xdp_md *ctx, struct xlvs_scratch *notes,
+				      struct xlvs_settings *set)
+{
+	struct packet *p = &notes->packet;
+	__u32 row = service_resolve(p, notes->service, set, &notes->mark);
+	struct xlvs_service *service = bpf_map_lookup_elem(&services, &row);
+	__u32 next = XLVS_PROG_KNOWN;
+
+	if (!service)
+		return pass_as(XLVS_NOT_OURS);
+	read_on(ctx, p, service, notes, set);
+	switch (admit(row, false)) {
+	case ADMIT_NO_CONNECTION:
+		return pass_as(XLVS_PASS_NO_CONNECTION);
+	case ADMIT_NO_DESTINATION:
+		return refuse(ctx, p, p->daddr, NOBODY, XLVS_DROP_NO_DESTINATION, 0);
+	case ADMIT_NO_DATA:
+		return drop_as(XLVS_DROP_NO_DATA);
+	case ADMIT_UNLUCKY:
+		return drop_as(XLVS_DROP_UNLUCKY);
+	case ADMIT_FULL:
+		return drop_as(XLVS_DROP_TABLE_FULL);
+	case ADMIT_LATER:
+		return drop_as(XLVS_DROP_MIGRATING);
+	case ADMITTED_ONCE:
+		next = XLVS_PROG_SPECIAL;
+		break;
+	default:
+		break;
+	}
+	bpf_tail_call(ctx, &programs, next);
+	return drop_as(XLVS_DROP_RACE);
+}
+
+#endif
