@@ -72,6 +72,8 @@ class Server:
     port: int = 80
     method: Forward = Forward.MASQ
     weight: int = 1
+    upper: int = 0
+    lower: int = 0
 
 
 @dataclass
@@ -129,7 +131,7 @@ class Director:
             memory = self.tables.memory(name)
             memory[: size or len(memory)] = bytes(size or len(memory))
         ctypes.memset(ctypes.addressof(self.tables.settings), 0, ctypes.sizeof(layout.Settings))
-        for name, size in {"service_index": 20, "ports": 4}.items():
+        for name, size in {"service_index": 20, "ports": 4, "mark_prefixes": 24, "engine_data": 4}.items():
             for key in list(libbpf.keys(self.tables.fd(name), size)):
                 libbpf.delete(self.tables.fd(name), key)
         self.forget_connections()
@@ -167,12 +169,22 @@ class Director:
         packed = ip_address(vip).packed
         key = ServiceKey(2 if len(packed) == 4 else 10, protocol, packed, port)
         mask = 0xFFFFFFFF if len(packed) == 4 else 128
-        change = self.transaction()
-        change.add_service(Service(key, scheduler=scheduler, netmask=mask))
-        for server in servers:
-            change.add_destination(key, _destination(server))
-        self.tables.apply(change.changes())
+        self.define(Service(key, scheduler=scheduler, netmask=mask), servers)
         return key
+
+    def define(self, service: Service, servers: Sequence[Server]) -> None:
+        """Add a service as it is given, and its servers."""
+        change = self.transaction()
+        change.add_service(service)
+        for server in servers:
+            change.add_destination(service.key, _destination(server))
+        self.tables.apply(change.changes())
+
+    def edit(self, key: ServiceKey, server: Server) -> None:
+        """Change a destination."""
+        change = self.transaction()
+        change.edit_destination(key, _destination(server))
+        self.tables.apply(change.changes())
 
     def add(self, key: ServiceKey, server: Server) -> None:
         """Add a destination."""
@@ -265,7 +277,9 @@ class Director:
 def _destination(server: Server) -> Destination:
     packed = ip_address(server.address).packed
     key = DestinationKey(2 if len(packed) == 4 else 10, packed, server.port)
-    return Destination(key, forward=server.method, weight=server.weight)
+    return Destination(
+        key, forward=server.method, weight=server.weight, upper=server.upper, lower=server.lower
+    )
 
 
 def split_metadata(after: bytes) -> tuple[int, bytes]:

@@ -10,18 +10,10 @@ from tests.unit.ipvsadm_console import Console
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ("-A -f 1 -s rr", "firewall-mark services (-f)"),
-        ("-A -f 1 -6 -s rr", "firewall-mark services (-f)"),
         ("-A --sctp-service 10.0.0.2:80 -s rr", "SCTP services (--sctp-service)"),
         ("-A -t 10.0.0.2:80 -s lblc", "the scheduler 'lblc'"),
-        ("-A -t 10.0.0.2:80 -s rr -p", "persistence (-p)"),
-        ("-A -t 10.0.0.2:80 -s rr -p 60 --pe sip", "persistence engines (--pe)"),
-        ("-A -u 10.0.0.2:80 -s rr -o", "one-packet scheduling (-o)"),
-        ("-E -t 10.0.0.1:80 -p", "persistence (-p)"),
-        ("-a -t 10.0.0.1:80 -r 10.1.0.2 -x 5", "connection thresholds (-x, -y)"),
         ("-a -t 10.0.0.1:80 -r 10.1.0.2 -i --tun-type gre", "GRE tunnels (--tun-type)"),
         ("-a -t 10.0.0.1:80 -r 10.1.0.2 -i --tun-type gue --tun-port 6080", "GUE tunnels (--tun-type)"),
-        ("-e -t 10.0.0.1:80 -r 10.1.0.1 -m -x 5 -y 2", "connection thresholds (-x, -y)"),
     ],
 )
 def test_refused_in_one_line_and_nothing_changed(command: str, words: str) -> None:

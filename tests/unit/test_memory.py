@@ -36,6 +36,9 @@ KEY6 = ServiceKey(AF_INET6, L4.TCP, bytes((0x20, 1, *[0] * 13, 1)), 80)
 SERVICE = Service(KEY, "rr")
 
 
+GRE = Tunnel(TunnelType.GRE)
+
+
 def server(last: int, **changes: Any) -> Destination:
     key = DestinationKey(AF_INET, bytes((192, 168, 0, last)), 80)
     return replace(Destination(key), **changes)
@@ -148,9 +151,9 @@ def test_not_carried_leaves_everything(plane: MemoryDataPlane) -> None:
         with pytest.raises(NotCarried):
             transaction.edit_service(replace(SERVICE, scheduler="lblc"))
         with pytest.raises(NotCarried):
-            transaction.add_destination(KEY, server(2, upper=5))
+            transaction.add_destination(KEY, server(2, forward=Forward.TUNNEL, tunnel=GRE))
         with pytest.raises(NotCarried):
-            transaction.edit_destination(KEY, server(1, upper=5))
+            transaction.edit_destination(KEY, server(1, forward=Forward.TUNNEL, tunnel=GRE))
     assert plane.services() == before
 
 

@@ -7,31 +7,21 @@ the kernel's answer and a right one is refused in words rather than accepted and
 from __future__ import annotations
 
 from xlvs.errors import NotCarried
-from xlvs.model import L4, Destination, Service, ServiceFlag, TunnelType
+from xlvs.model import L4, Destination, Service, TunnelType
 
 _SCHEDULERS = ("lblc", "lblcr")
 
 
 def require_service(service: Service) -> None:
     """Raise :class:`NotCarried` naming the first thing of a service that is not carried."""
-    if service.key.fwmark:
-        _refuse("firewall-mark services (-f)")
     if service.key.protocol == L4.SCTP:
         _refuse("SCTP services (--sctp-service)")
     if service.scheduler in _SCHEDULERS:
         _refuse(f"the scheduler '{service.scheduler}'")
-    if service.pe_name:
-        _refuse("persistence engines (--pe)")
-    if service.flags & ServiceFlag.PERSISTENT:
-        _refuse("persistence (-p)")
-    if service.flags & ServiceFlag.ONEPACKET:
-        _refuse("one-packet scheduling (-o)")
 
 
 def require_destination(destination: Destination) -> None:
     """Raise :class:`NotCarried` naming the first thing of a destination that is not carried."""
-    if destination.upper or destination.lower:
-        _refuse("connection thresholds (-x, -y)")
     if destination.tunnel.type != TunnelType.IPIP:
         _refuse(f"{destination.tunnel.type.name} tunnels (--tun-type)")
 

@@ -29,9 +29,10 @@ from xlvs.dataplane.rows import (
     write_timeouts,
 )
 from xlvs.dataplane.tables import Tables
-from xlvs.model import Destination, DestinationKey, Forward, Service, SyncDaemon, Timeouts
+from xlvs.model import L4, Destination, DestinationKey, Forward, Service, SyncDaemon, Timeouts
 
 _NO_SERVICE = 0xFFFFFFFF
+_FTP = 21
 
 
 @dataclass(slots=True)
@@ -122,6 +123,7 @@ class Commit:
             self._timeouts(timeouts)
         if daemons is not None:
             self._daemons(daemons)
+        self._settings(flags=self._lookups(living, dead))
         self._settings(rules_version=(self._tables.settings.rules_version + 1) & 0xFFFFFFFF)
         return self._changes
 
@@ -160,6 +162,10 @@ class Commit:
 
     def _attributes(self, staged: StagedService) -> None:
         assert staged.row is not None
+        thresholds = layout.SERVICE_THRESHOLDS * any(dest.destination.upper for dest in staged.dests)
+        if staged.old_scheduler is not None:
+            # A server may be overloaded still when its threshold has gone: looked at ever after.
+            thresholds |= self._tables.service_row(staged.row).flags & layout.SERVICE_THRESHOLDS
         self._changes += journal.field(
             "services",
             layout.ServiceRow,
@@ -167,8 +173,34 @@ class Commit:
             timeout=staged.service.timeout,
             netmask=staged.service.netmask,
             scheduler=layout.SCHEDULERS.index(staged.service.scheduler),
-            flags=layout.SERVICE_USED | staged.service.flags,
+            engine=layout.ENGINES.index(staged.service.pe_name),
+            flags=layout.SERVICE_USED | thresholds | staged.service.flags,
         )
+
+    def _lookups(self, living: list[StagedService], dead: list[StagedService]) -> int:
+        """settings.flags with what packets without an exact service may still be for."""
+        gone = {staged.row for staged in dead}
+        high = self._tables.settings.services_high
+        used, marks, ports = (
+            self._tables.column("services", layout.ServiceRow, name, high)
+            for name in ("flags", "fwmark", "port")
+        )
+        # The port as the wire has it, then protocol and family: one word of the row.
+        services = {
+            (marks[number] != 0, ports[number] & 0xFFFF, ports[number] >> 16 & 0xFF)
+            for number in range(high)
+            if used[number] & layout.SERVICE_USED and number not in gone
+        }
+        keys = (staged.service.key for staged in living)
+        services |= {(key.fwmark != 0, swap16(key.port), key.protocol) for key in keys}
+        flags: int = self._tables.settings.flags
+        for flag, wanted in (
+            (layout.HAS_MARKS, any(mark for mark, _, _ in services)),
+            (layout.HAS_FTP, (False, swap16(_FTP), int(L4.TCP)) in services),
+            (layout.HAS_PORT0, any(not mark and not port for mark, port, _ in services)),
+        ):
+            flags = flags | flag if wanted else flags & ~flag
+        return flags
 
     def _members(self, staged: StagedService, members: int, table: int, buckets: list[int]) -> None:
         """Fill the new stretches, then name them: ``members`` and ``table`` are the words."""
@@ -206,6 +238,9 @@ class Commit:
         if not dest.changed:
             return
         what, address = dest.destination, dest.destination.key.address
+        if not what.upper or what.upper > self._tables.dest_row(dest.row).upper:
+            # __ip_vs_update_dest: a threshold out of the way ends the overload.
+            self._changes += journal.field("loads", layout.LoadRow, dest.row, flags=0)
         if dest.fresh:
             self._prepare(dest, staged)
         source = self._host.source_towards(address) if what.forward == Forward.TUNNEL else None

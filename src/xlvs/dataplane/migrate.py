@@ -28,6 +28,7 @@ _SIZE = ctypes.sizeof(layout.ConnRow)
 _HOT = layout.ConnRow.seen.offset  # from here on packets write, save for phase
 _IDENTITY = layout.ConnRow.back.offset  # up to here nothing changes in a connection's life
 _FULL = 0.75  # a table fuller than this finds no free slot soon enough
+_GOLDEN_RATIO = 0x9E3779B97F4A7C15  # of 2^64
 _SPARE = 4096  # places kept for connections that come between the copy and the swap
 
 
@@ -39,7 +40,8 @@ class Migration:
         self._slots = slots
         self._source = tables.memory("conns")
         self._target = libbpf.map_memory(plane.map_fd("conns"))
-        self._index = {AF_INET: plane.map_fd("conn_index4"), AF_INET6: plane.map_fd("conn_index6")}
+        self._index = {16: plane.map_fd("conn_index4"), 40: plane.map_fd("conn_index6")}  # by key size
+        self._engine_data = plane.map_fd("engine_data")
         self._placed: dict[int, int] = {}  # old slot -> new slot
         self._copied: dict[int, bytes] = {}  # old slot -> what was copied
         self._spare: list[int] = []
@@ -53,6 +55,7 @@ class Migration:
         self._tables.settings.flags |= layout.MIGRATING
         for slot in live:
             self._copy(slot)
+        self._reconnect()
         # Taken while nobody else claims places here: user space has no compare-and-swap.
         for _ in range(min(_SPARE, (self._slots - len(live)) // 8)):
             place = self._free_place()
@@ -70,6 +73,19 @@ class Migration:
                 self._renew(slot, row)
         for slot in self._placed.keys() - set(live):
             self._remove(self._placed.pop(slot))
+        self._reconnect()
+
+    def _reconnect(self) -> None:
+        """Have connections name their templates by the places that those have now."""
+        for slot, place in self._placed.items():
+            old = layout.ConnRow.from_buffer_copy(self._copied[slot])
+            if not old.template_phase or self._new(place).phase != layout.LIVE:
+                continue
+            template = self._placed.get(old.template_slot)
+            if template is None:
+                self._new(place).template_phase = 0
+            else:
+                self._new(place).template_slot, self._new(place).template_phase = template, layout.LIVE
 
     def finish(self) -> None:
         """After the swap, when no program uses the old tables any more."""
@@ -98,7 +114,11 @@ class Migration:
         self._placed[slot], self._copied[slot] = place, content
         ctypes.memmove(ctypes.addressof(self._new(place)), ctypes.addressof(row), _SIZE)
         for key, reference in _keys(row, place):
-            libbpf.update(self._index[row.family], key, reference.to_bytes(4, "little"))
+            libbpf.update(self._index[len(key)], key, reference.to_bytes(4, "little"))
+        if row.flags & layout.CONN_ENGINE:
+            size = ctypes.sizeof(layout.EngineData)
+            data = libbpf.lookup(self._tables.fd("engine_data"), slot.to_bytes(4, "little"), size)
+            libbpf.update(self._engine_data, place.to_bytes(4, "little"), data or bytes(size))
 
     def _renew(self, slot: int, row: bytes) -> None:
         """What packets changed, unless packets have changed the copy too: that is the newer one."""
@@ -112,8 +132,8 @@ class Migration:
         if row.phase & layout.PHASE != layout.LIVE:
             return  # a packet has ended it already
         for key, reference in _keys(row, place):
-            if libbpf.lookup(self._index[row.family], key, 4) == reference.to_bytes(4, "little"):
-                libbpf.delete(self._index[row.family], key)
+            if libbpf.lookup(self._index[len(key)], key, 4) == reference.to_bytes(4, "little"):
+                libbpf.delete(self._index[len(key)], key)
         row.phase = layout.FREE
 
     def _free_place(self, slot: int = 0) -> int:
@@ -148,9 +168,23 @@ def _keys(row: layout.ConnRow, slot: int) -> Iterator[tuple[bytes, int]]:
     width = 4 if row.family == AF_INET else 16
     caddr, vaddr, daddr = (bytes(each)[:width] for each in (row.caddr, row.vaddr, row.daddr))
     cport, vport, dport = (each.to_bytes(2, "little") for each in (row.cport, row.vport, row.dport))
-    tail = bytes((row.protocol, 0, 0, 0))
-    yield caddr + vaddr + cport + vport + tail, slot
+    if row.flags & layout.CONN_ONE_PACKET:
+        return
+    if row.flags & layout.CONN_ENGINE:
+        yield _engine_key(row), slot
+        return
+    kind = layout.KEY_TEMPLATE if row.flags & layout.CONN_TEMPLATE else layout.KEY_CONN
+    yield caddr + vaddr + cport + vport + bytes((row.protocol, kind, 0, 0)), slot
     masq = row.flags & layout.CONN_METHOD == Forward.MASQ
-    if masq or row.flags & layout.CONN_LOCAL:
+    if not kind and (masq or row.flags & layout.CONN_LOCAL):
         source, port = (daddr, dport) if masq else (vaddr, vport)
-        yield source + caddr + port + cport + tail, slot | layout.REF_REPLY
+        yield source + caddr + port + cport + bytes((row.protocol, 0, 0, 0)), slot | layout.REF_REPLY
+
+
+def _engine_key(row: layout.ConnRow) -> bytes:
+    """The key of a persistence engine's template (index.h: tuple_of_engine)."""
+    first, second = (int.from_bytes(bytes(row.caddr)[at : at + 8], "little") for at in (0, 8))
+    second = second ^ first * _GOLDEN_RATIO if row.family == AF_INET6 else first
+    client: bytes = bytes(row.laddr)[:8] + (second & 0xFFFFFFFFFFFFFFFF).to_bytes(8, "little")
+    ports: bytes = row.cport.to_bytes(2, "little") + row.vport.to_bytes(2, "little")
+    return client + bytes(row.vaddr) + ports + bytes((row.protocol, layout.KEY_ENGINE, 0, 0))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+from ctypes import c_uint8
+
 from xlvs.dataplane import layout
 from xlvs.dataplane.tables import TCP_TIMEOUTS, Tables
 from xlvs.model import (
@@ -21,6 +24,8 @@ from xlvs.model import (
 
 def service_wire_key(key: ServiceKey) -> bytes:
     """struct xlvs_service_key of a service."""
+    if key.fwmark:
+        return key.fwmark.to_bytes(4, "little").ljust(18, b"\0") + bytes((0, key.family))
     return key.address.ljust(16, b"\0") + key.port.to_bytes(2, "big") + bytes((key.protocol, key.family))
 
 
@@ -32,18 +37,20 @@ def swap16(port: int) -> int:
 def read_service(row: layout.ServiceRow) -> Service:
     """The service in a row."""
     return Service(
-        key=ServiceKey(
-            row.family,
-            row.protocol,
-            layout.plain_address(row.address, row.family),
-            swap16(row.port),
-            row.fwmark,
-        ),
+        key=_key(row.family, row.protocol, row.address, row.port, row.fwmark),
         scheduler=layout.SCHEDULERS[row.scheduler],
-        flags=ServiceFlag(row.flags & ~layout.SERVICE_USED),
+        flags=ServiceFlag(row.flags & ~(layout.SERVICE_USED | layout.SERVICE_THRESHOLDS)),
         timeout=row.timeout,
         netmask=row.netmask,
+        pe_name=layout.ENGINES[row.engine],
     )
+
+
+def _key(family: int, protocol: int, address: ctypes.Array[c_uint8], port: int, fwmark: int) -> ServiceKey:
+    """A service's key, from fields of a row; a mark stands alone."""
+    if fwmark:
+        return ServiceKey(family, 0, b"", 0, fwmark)
+    return ServiceKey(family, protocol, layout.plain_address(address, family), swap16(port))
 
 
 def read_destination(row: layout.DestRow) -> Destination:
@@ -96,12 +103,8 @@ def write_daemon(daemon: SyncDaemon) -> layout.SyncDaemonRow:
 
 def virtual_key(row: layout.DestRow) -> ServiceKey:
     """The key of the service that a destination is, or was, in."""
-    return ServiceKey(
-        row.virtual_family,
-        row.virtual_protocol,
-        layout.plain_address(row.virtual_address, row.virtual_family),
-        swap16(row.virtual_port),
-        row.virtual_fwmark,
+    return _key(
+        row.virtual_family, row.virtual_protocol, row.virtual_address, row.virtual_port, row.virtual_fwmark
     )
 
 

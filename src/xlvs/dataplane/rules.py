@@ -173,7 +173,7 @@ class XdpTransaction:
     def _find(self, key: ServiceKey) -> StagedService | None:
         if key in self._staged:
             return self._staged[key]
-        number = None if key.fwmark else self._tables.find_service(service_wire_key(key))
+        number = self._tables.find_service(service_wire_key(key))
         if number is None:
             return None
         row = self._tables.service_row(number)

@@ -74,7 +74,7 @@ class XdpDataPlane:
 
     def service(self, key: ServiceKey) -> ServiceEntry | None:
         """See the port."""
-        if not self._tables.have_rules or key.fwmark:
+        if not self._tables.have_rules:
             return None
         with self._tables.locked(exclusive=False):
             number = self._tables.find_service(service_wire_key(key))
