@@ -218,11 +218,16 @@ class Director:
         return verdict, after
 
     def _fill_caches(self) -> None:
-        now = self.now()
-        for number in range(self.tables.settings.dests_high):
-            self.inside.write(self.tables.dest_row(number).hop, now)
-        for conn in self.connections():
-            self.outside.write(conn.back, now)
+        ways = [
+            *(
+                (self.inside, self.tables.dest_row(number).hop)
+                for number in range(self.tables.settings.dests_high)
+            ),
+            *((self.outside, conn.back) for conn in self.connections()),
+        ]
+        now = self.now()  # as late as can be: a cache is good for 100 ms
+        for way, cache in ways:
+            way.write(cache, now)
 
     # -- what became of them -------------------------------------------------------
 
