@@ -222,10 +222,13 @@ static __always_inline int companion_hold(struct __sk_buff *skb)
 	struct xlvs_settings *set = settings_get();
 	struct packet p = {};
 	struct flow flow;
+	__u32 *exact, mark;
 
 	if (likely(!set || !(set->flags & XLVS_HOLD)) || !skb_parse(skb, &p))
 		return TC_ACT_UNSPEC;
-	if (!conn_find(&p, &flow) && !service_find(&p))
+	exact = service_find(&p);
+	if (!conn_find(&p, &flow) &&
+	    service_resolve(&p, exact ? *exact : NOBODY, set, &mark) == NOBODY)
 		return TC_ACT_UNSPEC;
 	return companion_drop(XLVS_DROP_MIGRATING);
 }
