@@ -194,7 +194,10 @@ struct xlvs_mark_rule {
 	__u16 first_port; /* host order, both inclusive */
 	__u16 last_port;
 	__u8 protocol; /* 0: any */
-	__u8 pad[7];
+	/* User space's notes: the operator's list is read back from these rows. */
+	__u8 bits; /* of the rule's own prefix */
+	__u8 pad[2];
+	__u32 number; /* in the list */
 };
 
 #endif

@@ -210,6 +210,23 @@ class ConnectionEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class MarkRule:
+    """A rule of the classifier: packets to ``address/bits`` get the firewall mark ``mark``.
+
+    ``address`` has its host bits zero. Protocol 0 is any; ports are those of the destination,
+    both inclusive, 0 to 65535 where it does not matter.
+    """
+
+    mark: int
+    family: int
+    address: bytes
+    bits: int
+    protocol: int = 0
+    first_port: int = 0
+    last_port: int = 0xFFFF
+
+
+@dataclass(frozen=True, slots=True)
 class SysctlEntry:
     """One of IPVS's sysctls: bare name, value (sync_threshold has two numbers, all else one).
 

@@ -11,17 +11,18 @@ from hypothesis import strategies as st
 
 from xlvs.dataplane import journal, layout
 from xlvs.dataplane.commit import StagedDest, StagedService, moved_mark
-from xlvs.dataplane.journal import Change, Index, Write
+from xlvs.dataplane.journal import Change, Entry, Write, index
 from xlvs.dataplane.rows import swap16
 from xlvs.dataplane.tables import kernel_version
 from xlvs.model import AF_INET, Destination, DestinationKey, Service, ServiceKey
 
 MAPS = st.sampled_from(["services", "dests", "members", "rates", "settings"])
 WRITES = st.builds(Write, MAPS, st.integers(0, (1 << 62) - 1), st.binary(max_size=64))
-INDEXES = st.builds(Index, st.binary(min_size=20, max_size=20), st.none() | st.integers(0, 8191))
+INDEXES = st.builds(index, st.binary(min_size=20, max_size=20), st.none() | st.integers(0, 8191))
+ENTRIES = st.builds(Entry, MAPS, st.binary(max_size=40), st.none() | st.binary(max_size=16))
 
 
-@given(st.lists(st.one_of(WRITES, INDEXES)))
+@given(st.lists(st.one_of(WRITES, INDEXES, ENTRIES)))
 def test_a_note_says_what_was_written(changes: list[Change]) -> None:
     assert journal.decode(journal.encode(changes)) == changes
 
@@ -29,7 +30,7 @@ def test_a_note_says_what_was_written(changes: list[Change]) -> None:
 def test_a_note_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     path = str(tmp_path / "note")
     assert journal.read(path) is None
-    changes: list[Change] = [Write("dests", 192, b"x" * 100), Index(bytes(20), None)]
+    changes: list[Change] = [Write("dests", 192, b"x" * 100), index(bytes(20), None)]
     journal.write(path, changes)
     assert journal.read(path) == changes
     assert [each.name for each in tmp_path.iterdir()] == ["note"]

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from xlvs.dataplane import journal, layout
 from xlvs.dataplane.buckets import Candidate, table_of
 from xlvs.dataplane.host import Host
-from xlvs.dataplane.journal import Change, Index, Write
+from xlvs.dataplane.journal import Change, Write
 from xlvs.dataplane.regions import Regions
 from xlvs.dataplane.rows import (
     DAEMON_ROLES,
@@ -156,7 +156,7 @@ class Commit:
         self._services_high = max(self._services_high, staged.row + 1)
         self._settings(services_high=self._services_high)
         if new:
-            self._changes.append(Index(service_wire_key(key), staged.row))
+            self._changes.append(journal.index(service_wire_key(key), staged.row))
         kept = {dest.row for dest in staged.dests}
         self._hide(number for number in staged.removed if number not in kept)
 
@@ -227,7 +227,7 @@ class Commit:
         if staged.old_scheduler is None or staged.row is None:
             return  # came and went within this transaction
         if unlink:
-            self._changes.append(Index(service_wire_key(staged.service.key), None))
+            self._changes.append(journal.index(service_wire_key(staged.service.key), None))
         self._hide((number for number in staged.removed if number not in kept), _NO_SERVICE)
         self._changes += journal.field("services", layout.ServiceRow, staged.row, members=0, table=0, flags=0)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _HEAD = struct.Struct("<16sQI")  # map, offset, bytes that follow
-_INDEX, _UNINDEX = 1 << 62, 1 << 63  # in the place of an offset
+_ENTRY, _NO_ENTRY = 1 << 62, 1 << 63  # in the place of an offset; the former with the key's size
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +29,20 @@ class Write:
 
 
 @dataclass(frozen=True, slots=True)
-class Index:
-    """A service's key in the index names this row; None removes the key."""
+class Entry:
+    """A key of a map that is no array has this value; None removes the key."""
 
+    map: str
     key: bytes
-    row: int | None
+    value: bytes | None
 
 
-Change = Write | Index
+Change = Write | Entry
+
+
+def index(key: bytes, row: int | None) -> Entry:
+    """A service's key in the index names this row; None removes the key."""
+    return Entry("service_index", key, None if row is None else row.to_bytes(4, "little"))
 
 
 def field(name: str, kind: type[ctypes.Structure], number: int, **values: Any) -> list[Write]:
@@ -56,10 +62,11 @@ def encode(changes: Iterable[Change]) -> bytes:
     for each in changes:
         if isinstance(each, Write):
             parts += [_HEAD.pack(each.map.encode(), each.offset, len(each.content)), each.content]
-        elif each.row is None:
-            parts += [_HEAD.pack(b"", _UNINDEX, len(each.key)), each.key]
+        elif each.value is None:
+            parts += [_HEAD.pack(each.map.encode(), _NO_ENTRY, len(each.key)), each.key]
         else:
-            parts += [_HEAD.pack(b"", _INDEX | each.row, len(each.key)), each.key]
+            content = each.key + each.value
+            parts += [_HEAD.pack(each.map.encode(), _ENTRY | len(each.key), len(content)), content]
     return b"".join(parts)
 
 
@@ -72,10 +79,14 @@ def decode(note: bytes) -> list[Change]:
         at += _HEAD.size
         content = note[at : at + size]
         at += size
-        if offset & (_INDEX | _UNINDEX):
-            changes.append(Index(content, None if offset & _UNINDEX else offset & 0xFFFFFFFF))
+        place = name.rstrip(b"\0").decode()
+        if offset & _NO_ENTRY:
+            changes.append(Entry(place, content, None))
+        elif offset & _ENTRY:
+            split = offset & 0xFFFF
+            changes.append(Entry(place, content[:split], content[split:]))
         else:
-            changes.append(Write(name.rstrip(b"\0").decode(), offset, content))
+            changes.append(Write(place, offset, content))
     return changes
 
 

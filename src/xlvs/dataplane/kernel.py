@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from errno import EINVAL, ENOENT, EPERM, ESRCH
 from typing import Protocol
 
-from xlvs.errors import IpvsError, XlvsError
+from xlvs.errors import IpvsError, NotCarried, XlvsError
 from xlvs.model import (
     AF_INET,
     AF_INET6,
@@ -25,6 +25,7 @@ from xlvs.model import (
     Destination,
     DestinationEntry,
     DestinationKey,
+    MarkRule,
     Service,
     ServiceEntry,
     ServiceKey,
@@ -37,6 +38,7 @@ from xlvs.model import (
 _CONNECTIONS = "/proc/net/ip_vs_conn"
 _TABLE = "/proc/net/ip_vs"
 _SYSCTLS = "/proc/sys/net/ipv4/vs"
+_NO_MARKS = "for the kernel's IPVS netfilter marks packets: use `iptables -t mangle`"
 _PROTOCOLS = {"TCP": 6, "UDP": 17, "SCTP": 132, "ESP": 50, "AH": 51, "ICMP": 1, "ICMPv6": 58, "IP": 0}
 
 
@@ -152,6 +154,10 @@ class KernelDataPlane:
         """See the port."""
         return self._ipvs.daemons()
 
+    def marks(self) -> list[MarkRule]:
+        """See the port."""
+        raise NotCarried(_NO_MARKS)
+
     def sysctls(self) -> list[SysctlEntry]:
         """See the port: what /proc/sys/net/ipv4/vs has."""
         found = []
@@ -246,6 +252,15 @@ class KernelTransaction:
         """See the port."""
         self._remember_daemons()
         self._ipvs.stop_daemon(role)
+
+    def marks(self) -> list[MarkRule]:
+        """See the port."""
+        raise NotCarried(_NO_MARKS)
+
+    def set_marks(self, rules: Sequence[MarkRule]) -> None:
+        """See the port."""
+        del rules
+        raise NotCarried(_NO_MARKS)
 
     def set_sysctl(self, name: str, text: str) -> None:
         """See the port."""

@@ -421,7 +421,9 @@ class MarkRule(ctypes.Structure):
         ("first_port", c_uint16),
         ("last_port", c_uint16),
         ("protocol", c_uint8),
-        ("pad", c_uint8 * 7),
+        ("bits", c_uint8),
+        ("pad", c_uint8 * 2),
+        ("number", c_uint32),
     )
 
 

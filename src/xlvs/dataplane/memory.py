@@ -6,12 +6,12 @@ says it was (:meth:`MemoryDataPlane.observe`, ``connection_entries``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from errno import EEXIST, ENOENT, ESRCH
 
-from xlvs.dataplane import carried, ruleset, sysctl_rows, sysctls
+from xlvs.dataplane import carried, marks, ruleset, sysctl_rows, sysctls
 from xlvs.dataplane.host import BareHost, Host
 from xlvs.errors import IpvsError
 from xlvs.model import (
@@ -21,6 +21,7 @@ from xlvs.model import (
     Destination,
     DestinationEntry,
     DestinationKey,
+    MarkRule,
     Rates,
     Service,
     ServiceEntry,
@@ -104,6 +105,10 @@ class MemoryDataPlane:
         if change and destination:
             record.destinations[destination] = change(record.destinations[destination])
 
+    def marks(self) -> list[MarkRule]:
+        """See :meth:`DataPlane.marks`."""
+        return list(self._rules.marks)
+
     def sysctls(self) -> list[SysctlEntry]:
         """See :meth:`DataPlane.sysctls`."""
         return sysctl_rows.entries(self._rules.sysctls)
@@ -142,6 +147,7 @@ class _Rules:
         self.trash: dict[tuple[ServiceKey, DestinationKey], DestinationEntry] = {}
         self.timeouts = Timeouts()
         self.daemons: dict[str, SyncDaemon] = {}
+        self.marks: list[MarkRule] = []
         self.sysctls = sysctls.machine_defaults()
 
     def copy(self) -> _Rules:
@@ -150,6 +156,7 @@ class _Rules:
         other.trash = dict(self.trash)
         other.timeouts = self.timeouts
         other.daemons = dict(self.daemons)
+        other.marks = list(self.marks)
         other.sysctls = dict(self.sysctls)
         return other
 
@@ -244,6 +251,15 @@ class MemoryTransaction:
         """See the port."""
         if self._rules.daemons.pop(role, None) is None:
             raise IpvsError(ESRCH)
+
+    def marks(self) -> list[MarkRule]:
+        """See the port."""
+        return list(self._rules.marks)
+
+    def set_marks(self, rules: Sequence[MarkRule]) -> None:
+        """See the port."""
+        marks.check(rules)
+        self._rules.marks = list(rules)
 
     def set_sysctl(self, name: str, text: str) -> None:
         """See the port."""

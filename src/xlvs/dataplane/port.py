@@ -6,7 +6,7 @@ through one exclusive :class:`Transaction`; readers never see half of one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -14,6 +14,7 @@ from xlvs.model import (
     ConnectionEntry,
     Destination,
     DestinationKey,
+    MarkRule,
     Service,
     ServiceEntry,
     ServiceKey,
@@ -73,6 +74,12 @@ class Transaction(Protocol):
         ENOENT where there is no such sysctl, EINVAL for what the kernel refuses.
         """
 
+    def marks(self) -> list[MarkRule]:
+        """The classifier's rules as this transaction has them by now."""
+
+    def set_marks(self, rules: Sequence[MarkRule]) -> None:
+        """Let exactly these rules mark packets; EINVAL for one that makes no sense."""
+
 
 class DataPlane(Protocol):
     """One engine in the current network namespace."""
@@ -97,6 +104,9 @@ class DataPlane(Protocol):
 
     def daemons(self) -> list[SyncDaemon]:
         """The synchronisation daemons that run, the master first."""
+
+    def marks(self) -> list[MarkRule]:
+        """The classifier's rules in their order: the last that matches gives the mark."""
 
     def sysctls(self) -> list[SysctlEntry]:
         """IPVS's sysctls by name."""

@@ -7,10 +7,10 @@ Freed rows are used again only after every program that might still hold them ha
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from errno import EEXIST, ENOENT, ENOMEM, ESRCH
 
-from xlvs.dataplane import carried, defence, layout, ruleset, sysctl_rows, sysctls
+from xlvs.dataplane import carried, defence, layout, marks, ruleset, sysctl_rows, sysctls
 from xlvs.dataplane.commit import Commit, StagedDest, StagedService
 from xlvs.dataplane.host import Host
 from xlvs.dataplane.journal import Change
@@ -24,7 +24,7 @@ from xlvs.dataplane.rows import (
 )
 from xlvs.dataplane.tables import Tables, wait_for_programs
 from xlvs.errors import IpvsError
-from xlvs.model import Destination, DestinationKey, Service, ServiceKey, SyncDaemon, Timeouts
+from xlvs.model import Destination, DestinationKey, MarkRule, Service, ServiceKey, SyncDaemon, Timeouts
 
 _TRASH_SECONDS = 120  # IP_VS_DEST_TRASH_PERIOD
 
@@ -45,6 +45,7 @@ class XdpTransaction:
         self._free_services: Iterator[int] | None = None
         self._zeroed: list[int] = []
         self._daemons: dict[str, SyncDaemon] | None = None
+        self._marks: list[MarkRule] | None = None
         self._sysctls: dict[str, tuple[int, ...]] = {}
 
     # -- the port ------------------------------------------------------------
@@ -159,6 +160,15 @@ class XdpTransaction:
         if running.pop(role, None) is None:
             raise IpvsError(ESRCH)
         self._daemons = running
+
+    def marks(self) -> list[MarkRule]:
+        """See the port."""
+        return marks.read(self._tables) if self._marks is None else list(self._marks)
+
+    def set_marks(self, rules: Sequence[MarkRule]) -> None:
+        """See the port."""
+        marks.check(rules)
+        self._marks = list(rules)
 
     def set_sysctl(self, name: str, text: str) -> None:
         """See the port."""
@@ -285,13 +295,15 @@ class XdpTransaction:
         if self._sysctls:
             pages = defence.available_pages()
             changes += sysctl_rows.changes(self._tables.settings, self._sysctls, pages)
+        if self._marks is not None:
+            changes += marks.changes(self._tables, self._marks)
         return changes
 
     @property
     def frees_rows(self) -> bool:
         """Whether rows are given up that packets on their way may still use."""
         staged = [*self._gone, *self._staged.values()]
-        return any(each.deleted or each.removed for each in staged)
+        return self._marks is not None or any(each.deleted or each.removed for each in staged)
 
     def commit(self) -> None:
         """Write everything at once; a note for successors is the engine's business."""

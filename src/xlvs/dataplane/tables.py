@@ -177,10 +177,10 @@ class Tables:
     def _apply(self, change: journal.Change) -> None:
         if isinstance(change, journal.Write):
             self.memory(change.map)[change.offset : change.offset + len(change.content)] = change.content
-        elif change.row is None:
-            libbpf.delete(self.fd("service_index"), change.key)
+        elif change.value is None:
+            libbpf.delete(self.fd(change.map), change.key)
         else:
-            libbpf.update(self.fd("service_index"), change.key, change.row.to_bytes(4, "little"))
+            libbpf.update(self.fd(change.map), change.key, change.value)
 
     def create_rules(self) -> None:
         """Make and pin the rule maps, if they are not there. Under the exclusive lock."""

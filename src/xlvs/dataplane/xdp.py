@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from xlvs.dataplane import layout, libbpf, sysctl_rows, sysctls
+from xlvs.dataplane import layout, libbpf, marks, sysctl_rows, sysctls
 from xlvs.dataplane.host import Host
 from xlvs.dataplane.rows import (
     member_dests,
@@ -23,6 +23,7 @@ from xlvs.model import (
     ConnectionEntry,
     Counters,
     DestinationEntry,
+    MarkRule,
     Rates,
     ServiceEntry,
     ServiceKey,
@@ -92,6 +93,13 @@ class XdpDataPlane:
             return []
         with self._tables.locked(exclusive=False):
             return read_daemons(self._tables.settings)
+
+    def marks(self) -> list[MarkRule]:
+        """See the port."""
+        if not self._tables.have_rules:
+            return []
+        with self._tables.locked(exclusive=False):
+            return marks.read(self._tables)
 
     def sysctls(self) -> list[SysctlEntry]:
         """See the port; the kernel's defaults before there are rules."""
