@@ -8,6 +8,7 @@
 #define XLVS_EXPIRE_H
 
 #include "conn.h"
+#include "schedule/forget.h"
 
 #define CLOCK_MONOTONIC 1
 #define RATE_SECONDS	2
@@ -230,6 +231,7 @@ static int tick(void *map, __u32 *key, struct xlvs_ticker *t)
 		return 0; /* both tables hold every connection just now */
 	sweep(set);
 	step_rates(set);
+	forget_localities(set);
 	return 0;
 }
 

@@ -59,6 +59,7 @@ struct {
 MMAPABLE_ARRAY(conns, struct xlvs_conn, 1);
 HASH(conn_index4, struct xlvs_key4, __u32, 1);
 HASH(conn_index6, struct xlvs_key6, __u32, 1);
+HASH(localities, struct xlvs_locality_key, struct xlvs_locality, XLVS_LOCALITIES);
 HASH(engine_data, __u32, struct xlvs_engine_data, 1 << 16);
 
 struct {

@@ -9,6 +9,7 @@
 
 #include "schedule/hashed.h"
 #include "schedule/least.h"
+#include "schedule/locality.h"
 #include "schedule/round.h"
 #include "schedule/twos.h"
 
@@ -46,6 +47,12 @@ __noinline __u32 schedule(struct xlvs_service *service, const struct packet *p)
 	case XLVS_SED:
 	case XLVS_NQ:
 		schedule_least(&turn);
+		break;
+	case XLVS_LBLC:
+		schedule_lblc(&turn, p);
+		break;
+	case XLVS_LBLCR:
+		schedule_lblcr(&turn, p);
 		break;
 	case XLVS_FO:
 	case XLVS_OVF:

@@ -8,13 +8,15 @@
 #include "hop.h"
 
 /* Limits of the rule tables; the connection table is sized at `up`. */
-#define XLVS_SERVICES	   8192
-#define XLVS_DESTS	   32768
-#define XLVS_MEMBERS	   (1 << 20)
-#define XLVS_BUCKETS	   (1 << 22) /* of sh's, dh's and mh's tables */
-#define XLVS_PORTS	   256
-#define XLVS_MARK_RULES	   (1 << 16)
-#define XLVS_MARK_PREFIXES 4096
+#define XLVS_SERVICES	    8192
+#define XLVS_DESTS	    32768
+#define XLVS_MEMBERS	    (1 << 20)
+#define XLVS_BUCKETS	    (1 << 22) /* of sh's, dh's and mh's tables */
+#define XLVS_LOCALITIES	    (1 << 17) /* what lblc and lblcr remember, of all services */
+#define XLVS_LOCALITY_DESTS 64	      /* servers of a set of lblcr's; a power of two */
+#define XLVS_PORTS	    256
+#define XLVS_MARK_RULES	    (1 << 16)
+#define XLVS_MARK_PREFIXES  4096
 
 /*
  * Rows of `counters` and `rates`: services, then destinations. `counters` has all
@@ -98,10 +100,12 @@ struct xlvs_service {
 	__u32 netmask;	/* IPv4: as a number, IPv6: prefix length */
 	/*
 	 * Where rr and wrr stand: position in members + 1 (0: before the first) |
-	 * current weight << 32. Changed by compare-and-swap, on a line of its own.
+	 * current weight << 32. Changed by compare-and-swap, on a line of its own. Of lblc
+	 * and lblcr: this row | a number that no scheduler before it had << 32.
 	 */
 	__u64 mark __attribute__((aligned(64)));
-	__u64 pad2[7];
+	__u64 localities; /* entries of lblc and lblcr */
+	__u64 pad2[6];
 };
 
 struct xlvs_member {
@@ -112,6 +116,20 @@ struct xlvs_member {
 /* Two buckets, rows of dests: the kernel rounds rows of an array up to eight bytes. */
 struct xlvs_bucket_pair {
 	__u32 dest[2];
+};
+
+/* Where lblc and lblcr sent connections to an address: a service's mark says whose. */
+struct xlvs_locality_key {
+	__u64 service;
+	__u8 address[16];
+};
+
+struct xlvs_locality {
+	__u32 used;	/* last time, jiffies */
+	__u32 modified; /* when the set was changed last, jiffies */
+	__u32 version;	/* settings.rules_version then */
+	__u32 count;
+	__u32 dests[XLVS_LOCALITY_DESTS]; /* the newest last */
 };
 
 /* dest.flags */
@@ -142,7 +160,7 @@ struct xlvs_dest {
 	__u8 virtual_family;
 	__u32 virtual_fwmark;
 	__u32 deleted; /* when, CLOCK_MONOTONIC seconds */
-	__u32 pad2;
+	__u32 born;    /* settings.rules_version when the row became this destination's */
 };
 
 /* Connections of a destination; changed by atomic addition. */

@@ -103,9 +103,11 @@ struct xlvs_settings {
 	__u32 drop_entries;  /* not 0: the timer ends half-open connections at random */
 	__u32 secure_states; /* not 0: TCP's states by secure_tcp's table */
 	__u32 buckets_next;
-	__u32 marks_next;  /* where to look for free rows of mark_rules next */
-	__u32 helper_seen; /* its last sign of life, jiffies; 0: it does not run */
-	__u32 pad2[14];
+	__u32 marks_next;	/* where to look for free rows of mark_rules next */
+	__u32 helper_seen;	/* its last sign of life, jiffies; 0: it does not run */
+	__u32 localities_due;	/* jiffies of the next look at what lblc and lblcr may forget */
+	__u32 localities_round; /* looks so far */
+	__u32 pad2[12];
 	struct xlvs_sysctl sysctl;
 	struct xlvs_sync_daemon daemons[2]; /* master, backup */
 };

@@ -10,6 +10,8 @@
 
 #include <linux/types.h>
 
+#include "../abi.h"
+
 /* One traversal of wrr; see wrr_traverse. */
 struct wrr_walk {
 	__u32 last;   /* where the walk began: position + 1, 0 for the head */
@@ -53,12 +55,17 @@ struct choice {
 	__s32 floor;	 /* least weight that will do */
 	__u32 scheduler; /* enum xlvs_scheduler */
 	bool thresholds; /* a destination may be overloaded */
+	bool relief;	 /* lblc: somebody is at half its load */
+	bool present;	 /* lblcr: the choice is in the set already */
+	__u32 leaving;	 /* lblcr: who leaves the set, or NOBODY */
+	__u32 kept;	 /* lblcr: how many stay */
 	__u64 best_load;
 	__s64 best_weight;
 	union {
 		struct wrr_walk wrr;
 		struct hash_walk hashed;
 		struct twos_walk twos;
+		struct xlvs_locality locality; /* the entry to be */
 	};
 };
 

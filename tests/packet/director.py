@@ -131,7 +131,8 @@ class Director:
             memory = self.tables.memory(name)
             memory[: size or len(memory)] = bytes(size or len(memory))
         ctypes.memset(ctypes.addressof(self.tables.settings), 0, ctypes.sizeof(layout.Settings))
-        for name, size in {"service_index": 20, "ports": 4, "mark_prefixes": 24, "engine_data": 4}.items():
+        hashes = {"service_index": 20, "ports": 4, "mark_prefixes": 24, "engine_data": 4, "localities": 24}
+        for name, size in hashes.items():
             for key in list(libbpf.keys(self.tables.fd(name), size)):
                 libbpf.delete(self.tables.fd(name), key)
         self.forget_connections()

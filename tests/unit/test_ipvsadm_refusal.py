@@ -11,7 +11,6 @@ from tests.unit.ipvsadm_console import Console
     ("command", "words"),
     [
         ("-A --sctp-service 10.0.0.2:80 -s rr", "SCTP services (--sctp-service)"),
-        ("-A -t 10.0.0.2:80 -s lblc", "the scheduler 'lblc'"),
         ("-a -t 10.0.0.1:80 -r 10.1.0.2 -i --tun-type gre", "GRE tunnels (--tun-type)"),
         ("-a -t 10.0.0.1:80 -r 10.1.0.2 -i --tun-type gue --tun-port 6080", "GUE tunnels (--tun-type)"),
     ],
@@ -53,7 +52,7 @@ def test_the_real_programs_complaint_comes_first(command: str, status: int, word
 
 def test_in_a_restore_the_rest_goes_in() -> None:
     console = Console()
-    text = "-A -t 10.0.0.1:80 -s rr\n-A -t 10.0.0.2:80 -s lblc\n-A -t 10.0.0.3:80 -s rr\n"
+    text = "-A -t 10.0.0.1:80 -s rr\n-A --sctp-service 10.0.0.2:80\n-A -t 10.0.0.3:80 -s rr\n"
     assert console.run("-R", stdin=text) == 0
-    assert "does not carry the scheduler 'lblc'" in console.err
+    assert "does not carry SCTP services" in console.err
     assert len(console.plane.services()) == 2

@@ -119,7 +119,7 @@ def test_a_bad_line_is_reported_and_the_rest_goes_in() -> None:
         ("-a -t 10.0.0.9:80 -r 10.1.0.1", 255, "Service not defined"),
         ("-a -t 10.0.0.1:80 -r 10.1.0.1 -w x", 2, "illegal weight specified"),
         ("-A -t 10.0.0.2:80 --nosuch", 255, "--nosuch: unknown option"),
-        ("-A -t 10.0.0.2:80 -s lblc", 1, "the scheduler 'lblc'"),
+        ("-A --sctp-service 10.0.0.2:80", 1, "SCTP services"),
         ("# remark", 255, "Try `ipvsadm -h'"),
         ("-L -n", 2, "Illegal 'list' command with the 'atomic' option"),
         ("-h", 2, "ipvsadm v1.31"),

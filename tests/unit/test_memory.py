@@ -147,9 +147,7 @@ def test_not_carried_leaves_everything(plane: MemoryDataPlane) -> None:
     before = plane.services()
     with plane.transaction() as transaction:
         with pytest.raises(NotCarried):
-            transaction.add_service(Service(replace(KEY, port=81), "lblc"))
-        with pytest.raises(NotCarried):
-            transaction.edit_service(replace(SERVICE, scheduler="lblc"))
+            transaction.add_service(Service(replace(KEY, port=81, protocol=L4.SCTP)))
         with pytest.raises(NotCarried):
             transaction.add_destination(KEY, server(2, forward=Forward.TUNNEL, tunnel=GRE))
         with pytest.raises(NotCarried):

@@ -80,13 +80,13 @@ def staged(scheduler: str, old: list[int], new: list[int]) -> StagedService:
     ],
 )
 def test_rr_goes_on_after_the_last_one_chosen(position: int, new: list[int], expected: int) -> None:
-    assert moved_mark(staged("rr", [1, 2, 3], new), position) == expected
+    assert moved_mark(staged("rr", [1, 2, 3], new), position, 0) == expected
 
 
 def test_rr_begins_anew_under_another_scheduler() -> None:
     service = staged("rr", [1, 2], [1, 2])
     service.restarted = True
-    assert moved_mark(service, 2 | 3 << 32) == 0
+    assert moved_mark(service, 2 | 3 << 32, 0) == 0
 
 
 @pytest.mark.parametrize(
@@ -104,4 +104,4 @@ def test_wrr_goes_on_from_the_head(weight: int, steps: list[tuple[int, int]], ex
     """Through every change of a batch: each has its step and its greatest weight."""
     service = staged("wrr", [1], [1])
     service.wrr_steps = steps
-    assert moved_mark(service, 1 | weight << 32) == expected << 32
+    assert moved_mark(service, 1 | weight << 32, 0) == expected << 32

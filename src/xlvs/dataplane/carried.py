@@ -9,15 +9,11 @@ from __future__ import annotations
 from xlvs.errors import NotCarried
 from xlvs.model import L4, Destination, Service, TunnelType
 
-_SCHEDULERS = ("lblc", "lblcr")
-
 
 def require_service(service: Service) -> None:
     """Raise :class:`NotCarried` naming the first thing of a service that is not carried."""
     if service.key.protocol == L4.SCTP:
         _refuse("SCTP services (--sctp-service)")
-    if service.scheduler in _SCHEDULERS:
-        _refuse(f"the scheduler '{service.scheduler}'")
 
 
 def require_destination(destination: Destination) -> None:

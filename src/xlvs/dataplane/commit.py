@@ -92,6 +92,7 @@ class Commit:
         self._services_high: int = tables.settings.services_high
         self._dests_high: int = tables.settings.dests_high
         self._now = int(time.monotonic())
+        self._version: int = (tables.settings.rules_version + 1) & 0xFFFFFFFF
 
     def changes(
         self,
@@ -124,7 +125,7 @@ class Commit:
         if daemons is not None:
             self._daemons(daemons)
         self._settings(flags=self._lookups(living, dead))
-        self._settings(rules_version=(self._tables.settings.rules_version + 1) & 0xFFFFFFFF)
+        self._settings(rules_version=self._version)
         return self._changes
 
     # -- services ------------------------------------------------------------
@@ -210,9 +211,12 @@ class Commit:
         self._stretch("members", members, bytes(rows))
         self._stretch("buckets", table, array("I", buckets).tobytes())
         step, limit = wrr_measure([weight for _, weight in entries])
-        mark = moved_mark(staged, self._tables.service_row(staged.row).mark)
+        old = self._tables.service_row(staged.row).mark
+        mark = moved_mark(staged, old, staged.row | self._version << 32)
         where: dict[str, int] = {"table": table} if buckets else {}
         where |= {"wrr_step": step, "wrr_max": limit, "members": members, "mark": mark}
+        if mark != old:
+            where["localities"] = 0
         self._changes += journal.field("services", layout.ServiceRow, staged.row, **where)
         self._attributes(staged)
         if not buckets:  # only after the scheduler that may have used it
@@ -283,6 +287,7 @@ class Commit:
             virtual_protocol=virtual.protocol,
             virtual_family=virtual.family,
             virtual_fwmark=virtual.fwmark,
+            born=self._version,
         )
         row.address = layout.wire_address(key.address)
         row.virtual_address = layout.wire_address(virtual.address)
@@ -346,9 +351,14 @@ def wrr_measure(weights: list[int]) -> tuple[int, int]:
     return step, max(weights, default=0) - (step - 1)
 
 
-def moved_mark(staged: StagedService, mark: int) -> int:
-    """Where rr and wrr go on after a change, as the kernel's schedulers do."""
+def moved_mark(staged: StagedService, mark: int, unused: int) -> int:
+    """Where rr and wrr go on after a change, as the kernel's schedulers do.
+
+    lblc and lblcr forget all when they begin: theirs is then ``unused``, a mark that none had before.
+    """
     same = staged.old_scheduler is not None and not staged.restarted
+    if staged.service.scheduler in ("lblc", "lblcr"):
+        return mark if same else unused
     if staged.service.scheduler == "wrr":
         # From the head again, the weight rounded to each new step (ip_vs_wrr_dest_changed).
         weight = mark >> 32 if same else 0

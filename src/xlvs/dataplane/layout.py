@@ -15,6 +15,8 @@ SERVICES = 8192
 DESTS = 32768
 MEMBERS = 1 << 20
 BUCKETS = 1 << 22
+LOCALITIES = 1 << 17
+LOCALITY_DESTS = 64
 PORTS = 256
 MARK_RULES = 1 << 16
 MARK_PREFIXES = 4096
@@ -215,7 +217,9 @@ class Settings(ctypes.Structure):
         ("buckets_next", c_uint32),
         ("marks_next", c_uint32),
         ("helper_seen", c_uint32),
-        ("pad2", c_uint32 * 14),
+        ("localities_due", c_uint32),
+        ("localities_round", c_uint32),
+        ("pad2", c_uint32 * 12),
         ("sysctl", SysctlRow),
         ("daemons", SyncDaemonRow * 2),
     )
@@ -267,7 +271,8 @@ class ServiceRow(ctypes.Structure):
         ("timeout", c_uint32),
         ("netmask", c_uint32),
         ("mark", c_uint64),
-        ("pad2", c_uint64 * 7),
+        ("localities", c_uint64),
+        ("pad2", c_uint64 * 6),
     )
 
 
@@ -281,6 +286,24 @@ class BucketPair(ctypes.Structure):
     """struct xlvs_bucket_pair"""
 
     _fields_ = (("dest", c_uint32 * 2),)
+
+
+class LocalityKey(ctypes.Structure):
+    """struct xlvs_locality_key"""
+
+    _fields_ = (("service", c_uint64), ("address", Address))
+
+
+class Locality(ctypes.Structure):
+    """struct xlvs_locality"""
+
+    _fields_ = (
+        ("used", c_uint32),
+        ("modified", c_uint32),
+        ("version", c_uint32),
+        ("count", c_uint32),
+        ("dests", c_uint32 * LOCALITY_DESTS),
+    )
 
 
 class DestRow(ctypes.Structure):
@@ -308,7 +331,7 @@ class DestRow(ctypes.Structure):
         ("virtual_family", c_uint8),
         ("virtual_fwmark", c_uint32),
         ("deleted", c_uint32),
-        ("pad2", c_uint32),
+        ("born", c_uint32),
     )
 
 

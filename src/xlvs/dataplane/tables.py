@@ -43,6 +43,7 @@ CONN_MAPS = (
     "conns",
     "conn_index4",
     "conn_index6",
+    "localities",
     "engine_data",
     "events",
     "outcomes",
