@@ -327,7 +327,7 @@ static __always_inline int companion_egress(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	known = conn_find(&p, &flow);
 	if (known && reused_port(&p, &flow, set)) {
-		conn_end(flow.conn, flow.ref & XLVS_REF_SLOT);
+		conn_replace(&flow);
 		known = false;
 	}
 	if (!known && !own_connection(skb, &p, set, &flow, &verdict))

@@ -256,6 +256,15 @@ static __always_inline struct xlvs_conn *conn_template(const struct xlvs_conn *c
 	return template;
 }
 
+/* A connection whose client's port was not known has got one, or has ended. */
+static __always_inline void expectation_over(const struct xlvs_conn *conn)
+{
+	struct xlvs_settings *set = settings_get();
+
+	if (unlikely(conn->flags & XLVS_CONN_NO_CPORT) && set)
+		__sync_fetch_and_add(&set->expected, -1);
+}
+
 /* Take a connection out of its destination's counters and its template's, once and for all. */
 static __always_inline void conn_settle(struct xlvs_conn *conn)
 {
@@ -268,6 +277,7 @@ static __always_inline void conn_settle(struct xlvs_conn *conn)
 	template = conn_template(conn);
 	if (template)
 		__sync_fetch_and_add(&template->controlled, -1);
+	expectation_over(conn);
 }
 
 /*

@@ -84,7 +84,9 @@ static __always_inline void conn_fill(struct xlvs_conn *conn, const struct birth
 {
 	copy_address(conn->caddr, b->client);
 	copy_address(conn->vaddr, b->tuple.daddr);
-	if (dest)
+	if (unlikely(b->announced))
+		copy_address(conn->daddr, b->server);
+	else if (dest)
 		copy_address(conn->daddr, dest->address);
 	else
 		__builtin_memset(conn->daddr, 0, 16);
@@ -105,6 +107,20 @@ static __always_inline void conn_fill(struct xlvs_conn *conn, const struct birth
 	conn->template_slot = b->template_slot;
 	conn->template_phase = b->template_phase;
 	conn->controlled = 0;
+	conn->seq_before = 0;
+	conn->ftp = 0;
+	conn->older = b->announced ? b->older : 0;
+}
+
+/* No slot: it was counted already on what it hangs on, and among those that wait. */
+static __always_inline void birth_undone(const struct birth *b, struct xlvs_settings *set)
+{
+	struct xlvs_conn *template = b->template_phase ? conn_at(b->template_slot) : 0;
+
+	if (template)
+		__sync_fetch_and_add(&template->controlled, -1);
+	if (b->flags & XLVS_CONN_NO_CPORT)
+		__sync_fetch_and_add(&set->expected, -1);
 }
 
 /*
@@ -130,8 +146,10 @@ __noinline int conn_create(void)
 	template = b->flags &XLVS_CONN_TEMPLATE;
 	dest = bpf_map_lookup_elem(&dests, &row);
 	conn = conn_claim(&b->tuple, set, notes, &slot);
-	if (!conn)
+	if (!conn) {
+		birth_undone(b, set);
 		return CREATE_FULL;
+	}
 	b->slot = slot;
 	conn_fill(conn, b, dest);
 	/*
@@ -141,6 +159,8 @@ __noinline int conn_create(void)
 	if (dest)
 		load_enter(dest, row, template);
 	conn->state = template ? XLVS_TEMPLATE_NONE : XLVS_STATE_INACTIVE;
+	if (unlikely(b->announced))
+		conn->state |= XLVS_TCP_LISTEN;
 	if (b->flags & XLVS_CONN_ONE_PACKET)
 		WRITE_ONCE(conn->phase, (conn->phase & ~XLVS_PHASE) | XLVS_LIVE);
 	else

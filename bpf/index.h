@@ -170,11 +170,13 @@ static __always_inline void tuple_of_request(const struct xlvs_conn *conn, struc
 		if (conn->flags & XLVS_CONN_ENGINE)
 			tuple_of_engine(tuple, conn->laddr, conn->family);
 	}
+	if (unlikely(conn->flags & XLVS_CONN_NO_CPORT))
+		tuple->kind = XLVS_KEY_EXPECT;
 }
 
 static __always_inline bool has_reply_key(__u32 conn_flags)
 {
-	if (conn_flags & (XLVS_CONN_TEMPLATE | XLVS_CONN_ONE_PACKET))
+	if (conn_flags & (XLVS_CONN_TEMPLATE | XLVS_CONN_NO_CPORT | XLVS_CONN_ONE_PACKET))
 		return false;
 	return (conn_flags & XLVS_CONN_METHOD) == XLVS_MASQ || (conn_flags & XLVS_CONN_LOCAL);
 }

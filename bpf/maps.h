@@ -11,6 +11,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "abi.h"
+#include "ftp_state.h"
 #include "parse.h"
 #include "schedule/state.h"
 
@@ -84,7 +85,15 @@ struct birth {
 	__u32 slot; /* where it was put */
 	__be16 dport;
 	__u8 family;
+	/* By FTP: its server may be at another address than the destination's. */
+	__u8 announced;
+	__u8 server[16];
+	__u32 older;
 };
+
+#define PAYLOAD_SIZE 2048 /* powers of two */
+#define HEADERS_SIZE 256
+#define MADE_SIZE    32
 
 /* What one program leaves for the next across a tail call, and the ICMP limit's window. */
 struct xlvs_scratch {
@@ -103,7 +112,10 @@ struct xlvs_scratch {
 	/* Persistence: what the engine read in the packet. */
 	__u64 engine_hash;
 	struct xlvs_engine_data engine;
-	__u8 payload[2048]; /* of a message that an engine reads */
+	__u8 payload[PAYLOAD_SIZE + 8]; /* of a message that an engine or FTP reads */
+	__u8 headers[HEADERS_SIZE];	/* in front of it */
+	struct ftp_state ftp;
+	__u8 made[MADE_SIZE]; /* what FTP writes instead */
 	__u32 error_mtu;
 	__u8 error_source[16];
 	__u32 error_outcome;

@@ -136,6 +136,13 @@ static __always_inline void hang_on(struct birth *birth)
 	template->seen = now();
 }
 
+/* Connections that announce others, whose addresses NAT must translate (ip_vs_ftp). */
+static __always_inline bool is_ftp_control(const struct packet *p, __u32 flags)
+{
+	return p->dport == bpf_htons(FTP_PORT) && p->protocol == IPPROTO_TCP &&
+	       (flags & (XLVS_CONN_METHOD | XLVS_CONN_LOCAL)) == XLVS_MASQ;
+}
+
 /* Make the packet's own connection to its destination; null: to where it wanted to go. */
 static __always_inline enum admission
 connect_to(const struct packet *p, const struct xlvs_service *service, const struct xlvs_dest *dest,
@@ -148,6 +155,8 @@ connect_to(const struct packet *p, const struct xlvs_service *service, const str
 	tuple_of_packet(p, &birth->tuple);
 	copy_address(birth->client, p->saddr);
 	birth->flags = dest ? conn_flags_to(dest) : XLVS_BYPASS | XLVS_CONN_SPECIAL;
+	if (!own && is_ftp_control(p, birth->flags))
+		birth->flags |= XLVS_CONN_WATCHED | XLVS_CONN_SPECIAL;
 	birth->dport = !dest ? 0 : mapped && dest->port ? dest->port : p->dport;
 	birth->timeout =
 		p->protocol == IPPROTO_UDP ? set->udp_timeout : set->tcp_timeout[XLVS_TCP_SYN_RECV];

@@ -35,4 +35,23 @@ static __always_inline bool reused_port(const struct packet *p, const struct flo
 	return unlikely(p->tcp & TCP_SYN) && !is_reply(flow) && reuses(flow, set);
 }
 
+/*
+ * Out of the way of its successor. One that others hang on (an FTP control connection)
+ * loses its keys but lives on until they have ended, and is listed.
+ */
+static __always_inline void conn_replace(const struct flow *flow)
+{
+	__u32 slot = flow->ref & XLVS_REF_SLOT;
+	struct xlvs_key6 tuple;
+
+	if (likely(!READ_ONCE(flow->conn->controlled))) {
+		conn_end(flow->conn, slot);
+		return;
+	}
+	tuple_of_reply(flow->conn, &tuple);
+	index_remove(&tuple, flow->conn->family, slot | XLVS_REF_REPLY);
+	tuple_of_request(flow->conn, &tuple);
+	index_remove(&tuple, flow->conn->family, slot);
+}
+
 #endif

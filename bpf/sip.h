@@ -106,7 +106,7 @@ static long sip_step(__u32 at, struct sip_walk *w)
 
 	if (!notes || at >= w->length)
 		return 1;
-	c = notes->payload[at & (sizeof(notes->payload) - 1)];
+	c = notes->payload[at & (PAYLOAD_SIZE - 1)];
 	switch (w->place) {
 	case SIP_IN_LINE:
 		w->place = is_line_end(c) ? SIP_LINE_START : SIP_IN_LINE;
@@ -150,12 +150,13 @@ static __always_inline bool sip_call_id(struct xdp_md *ctx, const struct packet 
 
 	if (p->protocol != IPPROTO_UDP || p->length <= offset - p->l3)
 		return false;
-	if (length > sizeof(notes->payload))
-		length = sizeof(notes->payload);
-	if (bpf_xdp_load_bytes(ctx, offset, notes->payload, ((length - 1) & 2047) + 1))
+	if (length > PAYLOAD_SIZE)
+		length = PAYLOAD_SIZE;
+	if (bpf_xdp_load_bytes(ctx, offset, notes->payload,
+			       ((length - 1) & (PAYLOAD_SIZE - 1)) + 1))
 		return false;
 	w.length = length;
-	bpf_loop(sizeof(notes->payload), sip_step, &w, 0);
+	bpf_loop(PAYLOAD_SIZE, sip_step, &w, 0);
 	length = w.end - w.start;
 	if (w.place != SIP_FOUND || length > XLVS_ENGINE_DATA)
 		return false;

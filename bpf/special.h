@@ -47,6 +47,10 @@ static __always_inline int handle_special(struct xdp_md *ctx, const struct xlvs_
 	}
 	if (!conn_find(&p, &flow))
 		return drop_as(XLVS_DROP_RACE);
+	if (flow.conn->flags & XLVS_CONN_WATCHED) {
+		bpf_tail_call(ctx, &programs, XLVS_PROG_FTP);
+		return drop_as(XLVS_DROP_RACE);
+	}
 	return handle_known(ctx, &p, &flow, set, true);
 }
 

@@ -4,6 +4,7 @@
 #define XLVS_STRANGER_H
 
 #include "error.h"
+#include "expect.h"
 #include "hop.h"
 #include "new.h"
 #include "sip.h"
@@ -38,6 +39,10 @@ static __always_inline int handle_new(struct xdp_md *ctx, struct xlvs_scratch *n
 	struct xlvs_service *service = bpf_map_lookup_elem(&services, &row);
 	__u32 next = XLVS_PROG_KNOWN;
 
+	if (expectation_met(p, notes, set)) {
+		bpf_tail_call(ctx, &programs, XLVS_PROG_KNOWN);
+		return drop_as(XLVS_DROP_RACE);
+	}
 	if (!service)
 		return pass_as(XLVS_NOT_OURS);
 	read_on(ctx, p, service, notes, set);

@@ -105,6 +105,20 @@ static __always_inline void load_move(__u32 dest, bool to_inactive)
 	load_add(dest, to_inactive, 1);
 }
 
+/* The state that a packet leaves a connection in. */
+static __always_inline __u32 tcp_after(const struct xlvs_conn *conn, const struct packet *p,
+				       bool reply, const struct xlvs_settings *set)
+{
+	__u32 word = READ_ONCE(conn->state), state = word & 0xf;
+	enum tcp_event event = tcp_event_of(p->tcp);
+	bool seen_both = has_reply_key(conn->flags);
+	enum tcp_view view = reply ? VIEW_OUT : seen_both ? VIEW_IN : VIEW_IN_ONLY;
+
+	if (word == XLVS_STATE_ENDED || event == EVENT_NONE)
+		return XLVS_TCP_CLOSE;
+	return tcp_next[!!set->secure_states][view & 3][event & 3][state];
+}
+
 /*
  * Move the connection's state by one packet. Both CPUs may do so at once: whoever
  * swaps the word moves the counters, the other one's packet is as if it came first.
@@ -112,16 +126,12 @@ static __always_inline void load_move(__u32 dest, bool to_inactive)
 static __always_inline void tcp_step(struct xlvs_conn *conn, const struct packet *p, bool reply,
 				     const struct xlvs_settings *set)
 {
-	__u32 word = READ_ONCE(conn->state), state = word & 0xf, next, timeout;
-	enum tcp_event event = tcp_event_of(p->tcp);
-	bool seen_both = has_reply_key(conn->flags);
-	enum tcp_view view = reply ? VIEW_OUT : seen_both ? VIEW_IN : VIEW_IN_ONLY;
+	__u32 word = READ_ONCE(conn->state), state = word & 0xf, timeout;
+	__u32 next = tcp_after(conn, p, reply, set);
 	bool inactive;
 
 	if (word == XLVS_STATE_ENDED)
 		return;
-	next = event == EVENT_NONE ? XLVS_TCP_CLOSE
-				   : tcp_next[!!set->secure_states][view & 3][event & 3][state];
 	timeout = set->tcp_timeout[next & 0xf];
 	if (next != state) {
 		inactive = !(TCP_ACTIVE_STATES >> next & 1);

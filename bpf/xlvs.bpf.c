@@ -8,6 +8,7 @@
 
 #include "companion.h"
 #include "expire.h"
+#include "ftp.h"
 #include "known.h"
 #include "reuse.h"
 #include "special.h"
@@ -32,10 +33,10 @@ int xlvs_known(struct xdp_md *ctx)
 	if (likely(conn_find(&p, &flow))) {
 		if (likely(!reused_port(&p, &flow, set)))
 			return handle_known(ctx, &p, &flow, set, false);
-		conn_end(flow.conn, flow.ref & XLVS_REF_SLOT);
+		conn_replace(&flow);
 	}
 	service = service_find(&p);
-	if (!service && !(set->flags & XLVS_HAS_OTHERS))
+	if (!service && !(set->flags & XLVS_HAS_OTHERS) && likely(!set->expected))
 		return pass_as(XLVS_NOT_OURS);
 	notes = scratch_get();
 	if (!notes)
@@ -53,6 +54,16 @@ int xlvs_special(struct xdp_md *ctx)
 	struct xlvs_settings *set = settings_get();
 
 	return set ? handle_special(ctx, set) : XDP_PASS;
+}
+
+/* Control connections of FTP. */
+SEC("xdp")
+int xlvs_ftp(struct xdp_md *ctx)
+{
+	struct xlvs_settings *set = settings_get();
+	struct xlvs_scratch *notes = scratch_get();
+
+	return set && notes ? handle_ftp(ctx, notes, set) : XDP_PASS;
 }
 
 /* A packet of no connection: once admitted, it is one of a known connection. */

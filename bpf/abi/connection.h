@@ -94,7 +94,7 @@ struct xlvs_key6 {
 #define XLVS_CONN_ENGINE   0x80u  /* template of a persistence engine, its data in engine_data */
 #define XLVS_CONN_NO_CPORT 0x100u /* the client's port is not known yet (FTP) */
 #define XLVS_CONN_SPECIAL  0x200u /* forwarded by the special program */
-#define XLVS_CONN_WATCHED  0x400u /* FTP control connection: the helper reads along */
+#define XLVS_CONN_WATCHED  0x400u /* FTP control connection: somebody reads along */
 #define XLVS_CONN_SHIFTED  0x800u /* sequence numbers are shifted */
 /* Made for one packet: in no index. */
 #define XLVS_CONN_ONE_PACKET 0x1000u
@@ -121,8 +121,8 @@ struct xlvs_conn {
 	__be16 lport;
 	__u16 pad;
 	__u32 seq_in;
-	__u32 seq_out;
-	__u32 seq_base;
+	__u32 seq_out;	/* added to the server's sequence numbers behind seq_base ... */
+	__u32 seq_base; /* ... seq_before is added up to it */
 	/* What packets change. */
 	__u32 phase;
 	__u32 seen; /* when the last packet came, to within 250 ms */
@@ -135,7 +135,10 @@ struct xlvs_conn {
 	__u32 controlled;     /* connections that hang on this template */
 	__u32 synced;	      /* when last sent to the other directors */
 	__u32 sync_packets;
-	__u32 pad2[5];
+	__u32 seq_before;
+	__u32 ftp;   /* mode of the next data connection; << 8 of the last rewritten reply */
+	__u32 older; /* slot + 1 that had its key (XLVS_KEY_EXPECT) before; 0: none */
+	__u32 pad2[2];
 };
 
 /* Data of a template's persistence engine (sip: the Call-ID), by slot. */

@@ -11,6 +11,7 @@ enum xlvs_program {
 	XLVS_PROG_NEW,
 	XLVS_PROG_ERROR,
 	XLVS_PROG_SPECIAL, /* what is rare: the fast path stays short */
+	XLVS_PROG_FTP,	   /* control connections of FTP */
 	XLVS_PROGRAMS,
 };
 
@@ -107,7 +108,8 @@ struct xlvs_settings {
 	__u32 helper_seen;	/* its last sign of life, jiffies; 0: it does not run */
 	__u32 localities_due;	/* jiffies of the next look at what lblc and lblcr may forget */
 	__u32 localities_round; /* looks so far */
-	__u32 pad2[12];
+	__u32 expected;		/* connections whose client's port is not known yet */
+	__u32 pad2[11];
 	struct xlvs_sysctl sysctl;
 	struct xlvs_sync_daemon daemons[2]; /* master, backup */
 };

@@ -112,7 +112,7 @@ OUTCOMES = (
 EVENTS_SIZE, EVENT_FRAME, EVENT_SHORT = 1 << 20, 3392, 192
 EVENT_FRAGMENT = 0  # enum xlvs_event_kind
 
-PROGRAMS = ("xlvs_known", "xlvs_new", "xlvs_error", "xlvs_special")  # enum xlvs_program
+PROGRAMS = ("xlvs_known", "xlvs_new", "xlvs_error", "xlvs_special", "xlvs_ftp")  # enum xlvs_program
 
 MIGRATING, HOLD, HAS_MARKS, HAS_FTP, HAS_PORT0 = 1, 2, 4, 8, 16  # settings.flags
 SERVICE_THRESHOLDS, SERVICE_USED = 0x40000000, 0x80000000
@@ -219,7 +219,8 @@ class Settings(ctypes.Structure):
         ("helper_seen", c_uint32),
         ("localities_due", c_uint32),
         ("localities_round", c_uint32),
-        ("pad2", c_uint32 * 12),
+        ("expected", c_uint32),
+        ("pad2", c_uint32 * 11),
         ("sysctl", SysctlRow),
         ("daemons", SyncDaemonRow * 2),
     )
@@ -396,7 +397,10 @@ class ConnRow(ctypes.Structure):
         ("controlled", c_uint32),
         ("synced", c_uint32),
         ("sync_packets", c_uint32),
-        ("pad2", c_uint32 * 5),
+        ("seq_before", c_uint32),
+        ("ftp", c_uint32),
+        ("older", c_uint32),
+        ("pad2", c_uint32 * 2),
     )
 
 
