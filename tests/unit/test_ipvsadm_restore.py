@@ -38,8 +38,7 @@ SCHEDULER = st.sampled_from(["rr", "wrr", "wlc", "sh", "mh"])
 def services(draw: st.DrawFn) -> Service:
     family = draw(st.sampled_from([AF_INET, AF_INET6]))
     if draw(st.integers(0, 4)) == 0:
-        # Marks above 2^31 are saved as negative numbers by the real program, which it cannot read.
-        key = ServiceKey(family, 0, b"", 0, draw(st.integers(1, 2**31 - 1)))
+        key = ServiceKey(family, 0, b"", 0, draw(st.integers(1, 2**32 - 1)))
     else:
         protocol = draw(st.sampled_from(list(L4)))
         key = ServiceKey(family, protocol, draw(IPV4 if family == AF_INET else IPV6), draw(PORT))
@@ -68,7 +67,9 @@ def destinations(draw: st.DrawFn, key: ServiceKey) -> Destination:
         flags = 0 if kind == TunnelType.IPIP else draw(st.integers(0, 2 if kind == TunnelType.GUE else 1))
         tunnel = Tunnel(kind, draw(PORT) if kind == TunnelType.GUE else 0, flags)
     weight = draw(st.integers(0, 65535))
-    return Destination(DestinationKey(family, address, port), forward, weight, tunnel=tunnel)
+    upper = draw(st.integers(0, 2**31 - 1))
+    lower = draw(st.integers(0, upper))
+    return Destination(DestinationKey(family, address, port), forward, weight, upper, lower, tunnel)
 
 
 def rules(entries: list[ServiceEntry]) -> dict[ServiceKey, tuple[Service, dict[DestinationKey, Destination]]]:

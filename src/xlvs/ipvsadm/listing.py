@@ -94,7 +94,8 @@ def rule_lines(entries: list[ServiceEntry], names: Names | None) -> Iterator[str
     for entry in entries:
         key = entry.service.key
         if key.fwmark:
-            name = f"-f {_signed(key.fwmark)}{' -6' if key.family == AF_INET6 else ''}"
+            # Not signed as in other listings, which -R cannot read (docs/deviations.md).
+            name = f"-f {key.fwmark}{' -6' if key.family == AF_INET6 else ''}"
         else:
             option = _SERVICE_OPTION.get(key.protocol, "--xxx-service")
             name = f"{option} {endpoint(key.family, key.address, key.port, key.protocol, names)}"
@@ -246,6 +247,11 @@ def _service_rule(service: Service) -> str:
 def _destination_rule(one: Destination, protocol: int, names: Names | None) -> str:
     name = endpoint(one.key.family, one.key.address, one.key.port, protocol, names)
     rule = f"-r {name} {_FORWARD_OPTION.get(one.forward, '-g')} -w {one.weight}"
+    # The real program forgets these two (docs/deviations.md).
+    if one.upper:
+        rule += f" -x {one.upper}"
+    if one.lower:
+        rule += f" -y {one.lower}"
     return f"{rule} {_tunnel_rule(one.tunnel)}" if one.forward == Forward.TUNNEL else rule
 
 

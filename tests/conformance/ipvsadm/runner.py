@@ -15,6 +15,9 @@ from xlvs.model import Timeouts
 
 # The first line of listings says how big the connection table is, which is the engine's own affair.
 _SIZE = re.compile(r"(?m)^(IP Virtual Server version [0-9.]+) \(size=\d+\)$")
+# A deviation of docs/deviations.md: -S names thresholds and unsigned marks, so that -R does not lose them.
+_THRESHOLDS = re.compile(r"(?m)^(-a .+ -w \d+)(?: -x \d+)?(?: -y \d+)?")
+_MARK = re.compile(r"(?m)^(-[Aa] -f )(-\d+)")
 
 
 class GuestNames(Names):
@@ -59,5 +62,7 @@ def run_step(step: Step, open_plane: Callable[[], DataPlane]) -> Answer:
 
 
 def comparable(answer: Answer) -> Answer:
-    """An answer without what may differ between engines."""
-    return Answer(_SIZE.sub(r"\1 (size=N)", answer.stdout), answer.stderr, answer.status)
+    """An answer without what may differ."""
+    stdout = _THRESHOLDS.sub(r"\1", _SIZE.sub(r"\1 (size=N)", answer.stdout))
+    stdout = _MARK.sub(lambda found: f"{found[1]}{int(found[2]) & 0xFFFFFFFF}", stdout)
+    return Answer(stdout, answer.stderr, answer.status)
