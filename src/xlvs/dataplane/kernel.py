@@ -16,6 +16,7 @@ from dataclasses import replace
 from errno import EINVAL, ENOENT, EPERM, ESRCH
 from typing import Protocol
 
+from xlvs.dataplane.conntable import ConnectionBlock, blocks_of
 from xlvs.errors import IpvsError, NotCarried, XlvsError
 from xlvs.model import (
     AF_INET,
@@ -145,6 +146,10 @@ class KernelDataPlane:
             next(lines, None)
             for line in lines:
                 yield read_connection(line)
+
+    def connection_blocks(self) -> Iterator[ConnectionBlock]:
+        """See the port."""
+        return blocks_of(self.connections())
 
     def timeouts(self) -> Timeouts:
         """See the port."""

@@ -141,8 +141,7 @@ def changes(tables: Tables, rules: Sequence[MarkRule]) -> list[Change]:
         for place in sorted(words, key=lambda place: place[2])
     ]
     gone = [Entry("mark_prefixes", _key(place), None) for place in before if place not in after]
-    flags = settings.flags & ~layout.HAS_MARKS | (layout.HAS_MARKS if rules else 0)
-    notes = journal.field("settings", layout.Settings, 0, marks_next=regions.following, flags=flags)
+    notes = journal.field("settings", layout.Settings, 0, marks_next=regions.following)
     return [*rows, *updates, *gone, *notes]
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from errno import EEXIST, ENOENT, ESRCH
 
 from xlvs.dataplane import carried, marks, ruleset, sysctl_rows, sysctls
+from xlvs.dataplane.conntable import ConnectionBlock, blocks_of
 from xlvs.dataplane.host import BareHost, Host
 from xlvs.errors import IpvsError
 from xlvs.model import (
@@ -78,6 +79,10 @@ class MemoryDataPlane:
     def connections(self) -> Iterator[ConnectionEntry]:
         """See :meth:`DataPlane.connections`."""
         return iter(self.connection_entries)
+
+    def connection_blocks(self) -> Iterator[ConnectionBlock]:
+        """See the port."""
+        return blocks_of(self.connections())
 
     def timeouts(self) -> Timeouts:
         """See :meth:`DataPlane.timeouts`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from xlvs.model import (
     ConnectionEntry,
@@ -23,6 +23,9 @@ from xlvs.model import (
     TableInfo,
     Timeouts,
 )
+
+if TYPE_CHECKING:
+    from xlvs.dataplane.conntable import ConnectionBlock
 
 
 class Transaction(Protocol):
@@ -98,6 +101,9 @@ class DataPlane(Protocol):
 
     def connections(self) -> Iterator[ConnectionEntry]:
         """All connections and templates, in the engine's own order."""
+
+    def connection_blocks(self) -> Iterator[ConnectionBlock]:
+        """The same in bulk, as columns: what lists millions of them uses."""
 
     def timeouts(self) -> Timeouts:
         """The timeouts in force."""

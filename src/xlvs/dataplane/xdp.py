@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from xlvs.dataplane import layout, libbpf, marks, sysctl_rows, sysctls
+from xlvs.dataplane.conntable import ConnectionBlock, read_blocks
 from xlvs.dataplane.host import Host
 from xlvs.dataplane.rows import (
     member_dests,
@@ -13,13 +14,11 @@ from xlvs.dataplane.rows import (
     read_destination,
     read_service,
     service_wire_key,
-    swap16,
 )
 from xlvs.dataplane.rules import XdpTransaction
 from xlvs.dataplane.tables import DEFAULT_SLOTS, Tables, explain_refusal, wait_for_programs
 from xlvs.model import (
     IPVS_VERSION,
-    L4,
     ConnectionEntry,
     Counters,
     DestinationEntry,
@@ -109,38 +108,13 @@ class XdpDataPlane:
             return sysctl_rows.entries(sysctl_rows.read(self._tables.settings))
 
     def connections(self) -> Iterator[ConnectionEntry]:
-        """See the port. Connections come and go meanwhile, as they do in the kernel's."""
-        if not self._tables.have_conns:
-            return
-        settings = self._tables.settings
-        phases = self._tables.column("conns", layout.ConnRow, "phase", settings.slots)
-        for slot, phase in enumerate(phases):
-            if phase & layout.PHASE != layout.LIVE:
-                continue
-            row = self._tables.row("conns", layout.ConnRow, slot)
-            copy = layout.ConnRow.from_buffer_copy(row)
-            if copy.phase == row.phase == phase:
-                yield self._connection(copy, settings)
+        """See the port."""
+        for block in self.connection_blocks():
+            yield from block.entries()
 
-    def _connection(self, row: layout.ConnRow, settings: layout.Settings) -> ConnectionEntry:
-        idle = (settings.now - row.seen) & 0xFFFFFFFF
-        if idle > 0x7FFFFFFF:  # seen after the last tick
-            idle = 0
-        family = self._tables.dest_row(row.dest).family
-        return ConnectionEntry(
-            family=row.family,
-            protocol=row.protocol,
-            client=layout.plain_address(row.caddr, row.family),
-            client_port=swap16(row.cport),
-            virtual=layout.plain_address(row.vaddr, row.family),
-            virtual_port=swap16(row.vport),
-            destination_family=family,
-            destination=layout.plain_address(row.daddr, family),
-            destination_port=swap16(row.dport),
-            state=layout.TCP_STATES[row.state & 0xF] if row.protocol == L4.TCP else L4(row.protocol).name,
-            expires=max(0.0, (row.timeout - idle) / (settings.hz or 1)),
-            in_packets=row.in_packets,
-        )
+    def connection_blocks(self) -> Iterator[ConnectionBlock]:
+        """See the port. Connections come and go meanwhile, as they do in the kernel's."""
+        return read_blocks(self._tables) if self._tables.have_conns else iter(())
 
     def _entry(self, number: int) -> ServiceEntry:
         row = self._tables.service_row(number)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable, Iterator
+from typing import Any
 
+from xlvs.dataplane.conntable import ConnectionBlock
 from xlvs.ipvsadm.names import Names, endpoint
-from xlvs.model import L4, ConnectionEntry
+from xlvs.model import AF_INET, AF_INET6, L4
 
 TITLE = "IPVS connection entries"
 _COLUMNS = f"pro expire {'state':<11} {'source':<18} {'virtual':<18} "
@@ -16,28 +19,76 @@ _PROTOCOL = {0: "IP", 6: "TCP", 17: "UDP", 132: "SCTP", 50: "ESP", 51: "AH", 1: 
 _NAMED = (L4.TCP, L4.UDP, L4.SCTP)
 
 
-def connection_lines(
-    entries: Iterable[ConnectionEntry], persistent: bool, names: Names | None
+def connection_pieces(
+    blocks: Iterable[ConnectionBlock], persistent: bool, names: Names | None
 ) -> Iterator[str]:
-    """Title, columns and one line a connection, in the data plane's own order."""
-    yield TITLE
-    yield _PERSISTENT if persistent else _PLAIN
-    for entry in entries:
-        protocol = entry.protocol if entry.protocol in _NAMED else 0
-        client = endpoint(entry.family, entry.client, entry.client_port, protocol, names)
-        virtual = endpoint(entry.family, entry.virtual, entry.virtual_port, protocol, names)
-        server = endpoint(
-            entry.destination_family, entry.destination, entry.destination_port, protocol, names
-        )
-        name = protocol_name(entry.protocol)
-        minutes, seconds = divmod(max(0, int(entry.expires)), 60)
-        line = f"{name:<3} {f'{minutes:02d}:{seconds:02d}':<6} {entry.state:<11} {client:<18} {virtual:<18} "
-        if persistent and entry.pe_name and entry.pe_data:
-            yield f"{line}{server:<16} {entry.pe_name:<18} {entry.pe_data}"
-        else:
-            yield line + server
+    """Title, columns and one line a connection, in the data plane's own order; a piece a block."""
+    yield f"{TITLE}\n{_PERSISTENT if persistent else _PLAIN}\n"
+    for block in blocks:
+        yield _text(block, persistent, names)
 
 
 def protocol_name(protocol: int) -> str:
     """IPVS's name of an IP protocol."""
     return _PROTOCOL.get(protocol) or f"IP_{protocol}"
+
+
+def _text(block: ConnectionBlock, persistent: bool, names: Names | None) -> str:
+    lines = [
+        f"{head}{client:<18} {virtual:<18} {server}\n"
+        for head, client, virtual, server in zip(
+            _heads(block),
+            _endpoints(block, block.family, block.client, block.client_port, names),
+            _endpoints(block, block.family, block.virtual, block.virtual_port, names),
+            _endpoints(block, block.destination_family, block.destination, block.destination_port, names),
+            strict=True,
+        )
+    ]
+    if persistent:
+        for number, (name, data) in block.engines.items():
+            if name and data:
+                # The real program pads the server to sixteen here.
+                before, _, server = lines[number][:-1].rpartition(" ")
+                lines[number] = f"{before} {server:<16} {name:<18} {data}\n"
+    return "".join(lines)
+
+
+def _heads(block: ConnectionBlock) -> list[str]:
+    """Protocol, expiry and state: few of them differ, so each is made once."""
+    import numpy
+
+    seconds = block.expires.astype(numpy.int64).clip(0)
+    keys, places = numpy.unique(
+        seconds << 16 | block.protocol.astype(numpy.int64) << 8 | block.state, return_inverse=True
+    )
+    made = []
+    for key in keys.tolist():
+        minutes, rest = divmod(key >> 16, 60)
+        expiry = f"{minutes:02d}:{rest:02d}"
+        state = block.state_names[key & 0xFF]
+        made.append(f"{protocol_name(key >> 8 & 0xFF):<3} {expiry:<6} {state:<11} ")
+    return [made[place] for place in places.tolist()]
+
+
+def _endpoints(
+    block: ConnectionBlock, family: Any, address: Any, port: Any, names: Names | None
+) -> Iterable[str]:
+    if names is not None:
+        protocols = (protocol if protocol in _NAMED else 0 for protocol in block.protocol.tolist())
+        return [
+            endpoint(kind, bytes(each[: 4 if kind == AF_INET else 16]), number, protocol, names)
+            for kind, each, number, protocol in zip(
+                family.tolist(), address, port.tolist(), protocols, strict=True
+            )
+        ]
+    if (family == AF_INET).all():
+        return [
+            f"{a}.{b}.{c}.{d}:{number}"
+            for (a, b, c, d), number in zip(address[:, :4].tolist(), port.tolist(), strict=True)
+        ]
+    return [
+        f"{each[0]}.{each[1]}.{each[2]}.{each[3]}:{number}"
+        if kind == AF_INET
+        else f"[{socket.inet_ntop(AF_INET6, each.tobytes())}]:{number}"
+        for kind, each, number in zip(family.tolist(), address, port.tolist(), strict=True)
+    ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from errno import ESRCH
-from itertools import islice
 from typing import Protocol
 
 from xlvs.dataplane.port import DataPlane, Transaction
@@ -17,7 +16,7 @@ from xlvs.ipvsadm.request import Quit, Request, fail
 from xlvs.ipvsadm.stream import command_lines
 from xlvs.model import ServiceEntry
 
-_BLOCK = 1000  # lines written at once
+_BLOCK = 1 << 16  # characters written at once
 
 
 class Output(Protocol):
@@ -186,9 +185,10 @@ class Program:
 
             yield from _ended(rule_lines(sorted_services(plane.services()), names))
         elif request.has("connection"):
-            from xlvs.ipvsadm.connections import connection_lines
+            from xlvs.ipvsadm.connections import connection_pieces
 
-            yield from _ended(connection_lines(plane.connections(), request.has("persistent-conn"), names))
+            blocks = plane.connection_blocks()
+            yield from connection_pieces(blocks, request.has("persistent-conn"), names)
         elif request.has("timeout"):
             timeouts = plane.timeouts()
             yield f"Timeout (tcp tcpfin udp): {timeouts.tcp} {timeouts.tcp_fin} {timeouts.udp}\n"
@@ -228,9 +228,16 @@ class Program:
         return entries if request.has("nosort") else sorted_services(entries)
 
     def _write(self, pieces: Iterable[str]) -> None:
-        iterator = iter(pieces)
-        while block := "".join(islice(iterator, _BLOCK)):
-            self._stdout.write(block)
+        waiting: list[str] = []
+        length = 0
+        for piece in pieces:
+            waiting.append(piece)
+            length += len(piece)
+            if length >= _BLOCK:
+                self._stdout.write("".join(waiting))
+                waiting.clear()
+                length = 0
+        self._stdout.write("".join(waiting))
 
     def _quit(self, quit_: Quit) -> int:
         if quit_.stdout:
