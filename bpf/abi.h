@@ -17,6 +17,7 @@
 
 #include "abi/connection.h"
 #include "abi/event.h"
+#include "abi/fragment.h"
 #include "abi/hop.h"
 #include "abi/outcome.h"
 #include "abi/rules.h"
@@ -27,6 +28,18 @@
 
 struct xlvs_meta {
 	__u32 magic;
+};
+
+/* ... before one that is ready to leave, but for its next hop towards target. */
+#define XLVS_READY_MAGIC 0x786c7672u /* "xlvr" */
+
+struct xlvs_ready {
+	__u32 magic;
+	__u8 family;
+	__u8 from_source; /* routing goes by the packet's source, too */
+	__u8 own;	  /* for the director itself */
+	__u8 pad;
+	__u8 target[16];
 };
 
 #endif

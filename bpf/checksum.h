@@ -11,9 +11,8 @@
 #include "maps.h"
 #include "parse.h"
 
-#define CHECKSUM_OFFSETS 255 /* mask: no header begins later */
-#define CHECKSUM_CHUNK	 64
-#define CHECKSUM_CHUNKS	 160 /* 10,240 bytes: more than a jumbo frame */
+#define CHECKSUM_CHUNK	64
+#define CHECKSUM_CHUNKS 160 /* 10,240 bytes: more than a jumbo frame */
 
 /* ~(~check + ~old + new), RFC 1624 equation 3. Words in any consistent order. */
 static __always_inline __u16 csum_replace(__u16 check, __u64 old_sum, __u64 new_sum)
@@ -58,7 +57,7 @@ __noinline __u32 checksum_range(struct xdp_md *ctx, __u32 offset, __u32 length, 
 
 	if (!notes || !length)
 		return 0;
-	at = data + (offset & CHECKSUM_OFFSETS);
+	at = data + (offset & L4_OFFSETS);
 	for (__u32 i = 0; i < CHECKSUM_CHUNKS; i++) {
 		if (i >= chunks || at + CHECKSUM_CHUNK > end)
 			break;

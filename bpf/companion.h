@@ -155,18 +155,33 @@ static __always_inline int skb_send(struct __sk_buff *skb, __u8 family, const __
 }
 
 /* The director is the client: give the answer to its own stack. */
-static __always_inline int skb_deliver_own(struct __sk_buff *skb, const struct packet *p,
-					   const struct xlvs_conn *conn)
+static __always_inline int skb_deliver_own(struct __sk_buff *skb, bool to_itself)
 {
 	__u8 no_mac[12] = {};
 
 	count(XLVS_FORWARDED_TC);
-	if (!same_address(conn->caddr, conn->vaddr, p->family))
+	if (!to_itself)
 		return TC_ACT_UNSPEC;
 	/* From the VIP to the VIP: only lo believes that (accept_local, set by `up`). */
 	if (bpf_skb_store_bytes(skb, 0, no_mac, sizeof(no_mac), 0))
 		return TC_ACT_SHOT;
 	return bpf_redirect(LOOPBACK, BPF_F_INGRESS);
+}
+
+/* A packet that XDP has made ready, but for its next hop. */
+static __always_inline int skb_send_ready(struct __sk_buff *skb, const struct xlvs_ready *ready)
+{
+	bool ipv4 = ready->family == XLVS_IPV4;
+	__u32 at = sizeof(struct ethhdr) + (ipv4 ? 12 : 8), size = ipv4 ? 4 : 16;
+	__u8 source[16] = {}, target[16] = {};
+	bool own = ready->own, from_source = ready->from_source;
+
+	copy_address(target, ready->target);
+	if (from_source && bpf_skb_load_bytes(skb, at, source, size))
+		return companion_drop(XLVS_DROP_COMPANION);
+	if (own)
+		return skb_deliver_own(skb, same_address(source, target, XLVS_IPV6));
+	return skb_send(skb, ipv4 ? XLVS_IPV4 : XLVS_IPV6, from_source ? source : 0, target, 0);
 }
 
 static __always_inline int skb_forward_reply(struct __sk_buff *skb, const struct packet *p,
@@ -181,7 +196,7 @@ static __always_inline int skb_forward_reply(struct __sk_buff *skb, const struct
 	if (!skb_translate(skb, p, true, conn))
 		return companion_drop(XLVS_DROP_COMPANION);
 	if (own)
-		return skb_deliver_own(skb, p, conn);
+		return skb_deliver_own(skb, same_address(conn->caddr, conn->vaddr, p->family));
 	if (p->ttl <= 1 || !skb_decrement_ttl(skb, p))
 		return companion_drop(XLVS_DROP_COMPANION);
 	return skb_send(skb, p->family, source, target, length);
@@ -236,9 +251,14 @@ static __always_inline int companion_hold(struct __sk_buff *skb)
 static __always_inline int companion_ingress(struct __sk_buff *skb)
 {
 	struct xlvs_meta *meta = (void *)(long)skb->data_meta;
+	struct xlvs_ready *ready = (void *)meta;
 	struct packet p = {};
 	struct flow flow;
 
+	if ((void *)(ready + 1) <= (void *)(long)skb->data && ready->magic == XLVS_READY_MAGIC) {
+		ready->magic = 0;
+		return skb_send_ready(skb, ready);
+	}
 	if ((void *)(meta + 1) > (void *)(long)skb->data || meta->magic != XLVS_META_MAGIC)
 		return companion_hold(skb);
 	meta->magic = 0;

@@ -25,7 +25,8 @@ static __always_inline bool helper_runs(const struct xlvs_settings *set)
 
 /* Reserve, fill and submit an event that has room for size (a constant) bytes of frame. */
 static __always_inline bool event_submit(struct xdp_md *ctx, enum xlvs_event_kind kind,
-					 const struct flow *flow, __u32 length, const __u32 size)
+					 const struct flow *flow, __u32 value, __u32 length,
+					 const __u32 size)
 {
 	struct xlvs_event *event = bpf_ringbuf_reserve(&events, sizeof(*event) + size, 0);
 	struct xlvs_scratch *notes = scratch_get();
@@ -39,6 +40,7 @@ static __always_inline bool event_submit(struct xdp_md *ctx, enum xlvs_event_kin
 	notes->event.slot = flow ? flow->ref & XLVS_REF_SLOT : 0;
 	notes->event.phase = flow ? flow->generation | XLVS_LIVE : 0;
 	notes->event.length = length;
+	notes->event.value = value;
 	*event = notes->event;
 	asm volatile("" : "+r"(length)); /* two comparisons: 6.1's verifier loses the lower bound */
 	if (length > size)
@@ -53,6 +55,19 @@ discard:
 	return false;
 }
 
+static __always_inline bool event_send(struct xdp_md *ctx, enum xlvs_event_kind kind,
+				       const struct flow *flow, __u32 value,
+				       const struct xlvs_settings *set)
+{
+	__u32 length = (void *)(long)ctx->data_end - (void *)(long)ctx->data;
+
+	if (!helper_runs(set))
+		return false;
+	if (length <= XLVS_EVENT_SHORT)
+		return event_submit(ctx, kind, flow, value, length, XLVS_EVENT_SHORT);
+	return event_submit(ctx, kind, flow, value, length, XLVS_EVENT_FRAME);
+}
+
 /*
  * Show the helper the frame as it is now, with the connection it belongs to (or null);
  * false where it will not see it.
@@ -61,22 +76,46 @@ static __always_inline bool event_send_frame(struct xdp_md *ctx, enum xlvs_event
 					     const struct flow *flow,
 					     const struct xlvs_settings *set)
 {
-	__u32 length = (void *)(long)ctx->data_end - (void *)(long)ctx->data;
-
-	if (!helper_runs(set))
-		return false;
-	if (length <= XLVS_EVENT_SHORT)
-		return event_submit(ctx, kind, flow, length, XLVS_EVENT_SHORT);
-	return event_submit(ctx, kind, flow, length, XLVS_EVENT_FRAME);
+	return event_send(ctx, kind, flow, 0, set);
 }
 
-/* Leave a packet to the helper, which may put it back into the stream later. */
+/* Tell the helper about a datagram, whose key takes a frame's place. */
+static __always_inline void event_send_key(enum xlvs_event_kind kind,
+					   const struct xlvs_datagram_key *key,
+					   const struct xlvs_settings *set)
+{
+	struct xlvs_event *event;
+
+	if (!helper_runs(set))
+		return;
+	event = bpf_ringbuf_reserve(&events, sizeof(*event) + sizeof(*key), 0);
+	if (!event)
+		return;
+	__builtin_memset(event, 0, sizeof(*event));
+	event->kind = kind;
+	event->length = sizeof(*key);
+	__builtin_memcpy(event + 1, key, sizeof(*key));
+	bpf_ringbuf_submit(event, 0);
+}
+
+/*
+ * Leave a packet to the helper, which may put it back into the stream later; outcome says
+ * what for.
+ */
+static __always_inline int leave_to_helper(struct xdp_md *ctx, enum xlvs_event_kind kind,
+					   const struct flow *flow, __u32 value,
+					   enum xlvs_outcome outcome,
+					   const struct xlvs_settings *set)
+{
+	if (event_send(ctx, kind, flow, value, set))
+		return drop_as(outcome);
+	return drop_as(helper_runs(set) ? XLVS_DROP_HELPER_BUSY : XLVS_DROP_NO_HELPER);
+}
+
 static __always_inline int give_to_helper(struct xdp_md *ctx, enum xlvs_event_kind kind,
 					  const struct flow *flow, const struct xlvs_settings *set)
 {
-	if (event_send_frame(ctx, kind, flow, set))
-		return drop_as(XLVS_HANDED_HELPER);
-	return drop_as(helper_runs(set) ? XLVS_DROP_HELPER_BUSY : XLVS_DROP_NO_HELPER);
+	return leave_to_helper(ctx, kind, flow, 0, XLVS_HANDED_HELPER, set);
 }
 
 #endif

@@ -27,16 +27,19 @@ static __always_inline enum xlvs_outcome needs_companion(const struct xlvs_hop *
  * long they are. Else the sender must learn.
  */
 static __always_inline int too_big(struct xdp_md *ctx, const struct packet *p, const __u8 *source,
-				   __u32 dest, __u32 mtu)
+				   __u32 dest, const struct flow *flow, __u32 mtu)
 {
+	struct xlvs_scratch *notes = scratch_get();
 	__u32 ingress = ctx->ingress_ifindex;
 	struct xlvs_port *port = bpf_map_lookup_elem(&ports, &ingress);
 
 	if (port && port->flags & XLVS_PORT_GENERIC && p->length > port->mtu)
 		return hand_over(ctx, XLVS_HANDED_SEGMENTS);
 	/* As in the kernel, where the TTL goes down before sizes are compared. */
-	if (!decrement_ttl((void *)(long)ctx->data, (void *)(long)ctx->data_end, p))
+	if (!notes || !decrement_ttl((void *)(long)ctx->data, (void *)(long)ctx->data_end, p))
 		return drop_as(XLVS_DROP_MALFORMED);
+	notes->counted_dest = flow->conn->dest;
+	notes->counted_reply = is_reply(flow);
 	return refuse(ctx, p, source, dest, XLVS_DROP_TOO_BIG, mtu);
 }
 
@@ -90,7 +93,7 @@ static __always_inline int forward_reply(struct xdp_md *ctx, const struct packet
 	if (unlikely(outcome))
 		return hand_over(ctx, outcome);
 	if (unlikely(p->length > hop.mtu))
-		return too_big(ctx, p, t.saddr, NOBODY, hop.mtu);
+		return too_big(ctx, p, t.saddr, NOBODY, flow, hop.mtu);
 	if (!translate(ctx, p, &t, 1))
 		return drop_as(XLVS_DROP_MALFORMED);
 	return emit(ctx, &hop, p->l3, p->family);
@@ -161,7 +164,7 @@ static __always_inline int forward_request(struct xdp_md *ctx, const struct pack
 	if (method == XLVS_TUNNEL)
 		overhead = tunnel_header(dest);
 	if (unlikely(p->length + overhead > hop.mtu))
-		return too_big(ctx, p, p->daddr, counted, hop.mtu - overhead);
+		return too_big(ctx, p, p->daddr, counted, flow, hop.mtu - overhead);
 	return send_request(ctx, p, method, dest, &t, &hop);
 }
 

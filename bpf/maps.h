@@ -26,6 +26,14 @@
 		__type(value, value_type);            \
 	} map_name SEC(".maps")
 
+#define LRU_HASH(map_name, key_type, value_type, entries) \
+	struct {                                          \
+		__uint(type, BPF_MAP_TYPE_LRU_HASH);      \
+		__uint(max_entries, entries);             \
+		__type(key, key_type);                    \
+		__type(value, value_type);                \
+	} map_name SEC(".maps")
+
 #define HASH(map_name, key_type, value_type, entries) \
 	struct {                                      \
 		__uint(type, BPF_MAP_TYPE_HASH);      \
@@ -46,6 +54,7 @@ MMAPABLE_ARRAY(rates, struct xlvs_rate, XLVS_ROWS);
 HASH(service_index, struct xlvs_service_key, __u32, XLVS_SERVICES);
 MMAPABLE_ARRAY(buckets, struct xlvs_bucket_pair, XLVS_BUCKETS / 2);
 MMAPABLE_ARRAY(mark_rules, struct xlvs_mark_rule, XLVS_MARK_RULES);
+HASH(addresses, struct xlvs_service_key, __u32, XLVS_ADDRESSES);
 HASH(ports, __u32, struct xlvs_port, XLVS_PORTS);
 
 struct {
@@ -61,6 +70,8 @@ MMAPABLE_ARRAY(conns, struct xlvs_conn, 1);
 HASH(conn_index4, struct xlvs_key4, __u32, 1);
 HASH(conn_index6, struct xlvs_key6, __u32, 1);
 HASH(localities, struct xlvs_locality_key, struct xlvs_locality, XLVS_LOCALITIES);
+LRU_HASH(datagrams, struct xlvs_datagram_key, struct xlvs_datagram, XLVS_DATAGRAMS);
+LRU_HASH(waiting, struct xlvs_datagram_key, __u32, XLVS_WAITING);
 HASH(engine_data, __u32, struct xlvs_engine_data, 1 << 16);
 
 struct {
@@ -116,10 +127,15 @@ struct xlvs_scratch {
 	__u8 headers[HEADERS_SIZE];	/* in front of it */
 	struct ftp_state ftp;
 	__u8 made[MADE_SIZE]; /* what FTP writes instead */
+	struct xlvs_hop hop;  /* of a packet whose way is not kept anywhere */
+	__u32 counted_dest;   /* whose packet it is that is too big, */
+	__u32 counted_reply;  /* and which way it goes */
 	__u32 error_mtu;
 	__u8 error_source[16];
 	__u32 error_outcome;
-	__u32 error_dest; /* destination to count it for, or NOBODY */
+	__u32 error_dest;   /* destination to count it for, or NOBODY */
+	__u32 early_second; /* early fragments given to the helper */
+	__u32 early_count;
 	__u32 limit_second;
 	__u32 limit_count;
 };

@@ -46,4 +46,14 @@ static __always_inline __u32 mark_of(const struct packet *p)
 	return walk.mark;
 }
 
+/* Whether rules may mark packets to this one's destination. */
+static __always_inline bool may_be_marked(const struct packet *p)
+{
+	struct xlvs_mark_prefix key = { .family = p->family };
+
+	key.bits = p->family == XLVS_IPV4 ? 64 : 160;
+	copy_address(key.address, p->daddr);
+	return bpf_map_lookup_elem(&mark_prefixes, &key);
+}
+
 #endif

@@ -57,7 +57,9 @@ struct packet {
 	__u16 tags;   /* VLAN tags in front */
 };
 
-/* The offsets with bounds that the verifier can see: at most 22 and 82. */
+#define L4_OFFSETS 511 /* mask: no transport header that we read begins later */
+
+/* The offsets with bounds that the verifier can see; extension headers make l4 large. */
 static __always_inline __u32 l3_of(const struct packet *p)
 {
 	return p->l3 & 31;
@@ -65,7 +67,7 @@ static __always_inline __u32 l3_of(const struct packet *p)
 
 static __always_inline __u32 l4_of(const struct packet *p)
 {
-	return p->l4 & 127;
+	return p->l4 & L4_OFFSETS;
 }
 
 /* Fold to 16 bits: each half added to the other, the carry comes up in the upper one. */

@@ -91,6 +91,27 @@ static __always_inline void account(const struct xlvs_dest *dest, __u32 dest_row
 	}
 }
 
+/* The same for a part of a packet, or several: account() is for the fast path. */
+static __always_inline void account_part(const struct xlvs_dest *dest, __u32 dest_row, bool reply,
+					 __s64 packets, __s64 bytes)
+{
+	struct xlvs_counters *both[2] = { counters_of(XLVS_ROW_SERVICE + dest->service),
+					  counters_of(XLVS_ROW_DEST + dest_row) };
+
+#pragma unroll
+	for (int i = 0; i < 2; i++) {
+		if (!both[i])
+			continue;
+		if (reply) {
+			both[i]->out_packets += packets;
+			both[i]->out_bytes += bytes;
+		} else {
+			both[i]->in_packets += packets;
+			both[i]->in_bytes += bytes;
+		}
+	}
+}
+
 static __always_inline void account_connection(const struct xlvs_dest *dest, __u32 dest_row)
 {
 	struct xlvs_counters *service = counters_of(XLVS_ROW_SERVICE + dest->service);

@@ -8,28 +8,7 @@
 
 #include "event.h"
 #include "known.h"
-
-/* The kernel gets what we do not carry. */
-static __always_inline int pass_unparsed(enum parsed what)
-{
-	switch (what) {
-	case PARSED_FRAGMENT:
-		return pass_as(XLVS_PASS_FRAGMENT);
-	case PARSED_EXTENSION:
-		return pass_as(XLVS_PASS_EXTENSION);
-	default:
-		return pass_as(XLVS_NOT_OURS);
-	}
-}
-
-/* From the fast path: a packet that it does not read to the end. */
-static __always_inline int leave_fast_path(struct xdp_md *ctx, enum parsed what)
-{
-	if (what == PARSED_OTHER || what == PARSED_MALFORMED)
-		return pass_as(XLVS_NOT_OURS);
-	bpf_tail_call(ctx, &programs, XLVS_PROG_SPECIAL);
-	return pass_unparsed(what);
-}
+#include "leave.h"
 
 static __always_inline int handle_special(struct xdp_md *ctx, const struct xlvs_settings *set)
 {
@@ -38,8 +17,10 @@ static __always_inline int handle_special(struct xdp_md *ctx, const struct xlvs_
 	enum parsed what = parse_xdp(ctx, &p);
 	int verdict;
 
+	if (what != PARSED_FLOW && !(what == PARSED_PROTOCOL && !is_icmp(&p)))
+		return leave_fast_path(ctx, what, &p);
 	if (what != PARSED_FLOW)
-		return pass_unparsed(what);
+		return pass_as(XLVS_NOT_OURS);
 	if (made_for_it(&flow)) {
 		verdict = handle_known(ctx, &p, &flow, set, true);
 		conn_end(flow.conn, flow.ref);

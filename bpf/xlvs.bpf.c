@@ -8,10 +8,14 @@
 
 #include "companion.h"
 #include "expire.h"
+#include "fragment.h"
 #include "ftp.h"
+#include "icmp.h"
 #include "known.h"
+#include "leave.h"
 #include "reuse.h"
 #include "special.h"
+#include "split.h"
 #include "stranger.h"
 
 /* Every packet starts here; known connections are forwarded at once. */
@@ -29,7 +33,7 @@ int xlvs_known(struct xdp_md *ctx)
 		return XDP_PASS;
 	what = parse_xdp(ctx, &p);
 	if (unlikely(what != PARSED_FLOW))
-		return leave_fast_path(ctx, what);
+		return leave_fast_path(ctx, what, &p);
 	if (likely(conn_find(&p, &flow))) {
 		if (likely(!reused_port(&p, &flow, set)))
 			return handle_known(ctx, &p, &flow, set, false);
@@ -66,6 +70,24 @@ int xlvs_ftp(struct xdp_md *ctx)
 	return set && notes ? handle_ftp(ctx, notes, set) : XDP_PASS;
 }
 
+/* Fragments, and packets behind IPv6 extension headers. */
+SEC("xdp")
+int xlvs_fragment(struct xdp_md *ctx)
+{
+	struct xlvs_settings *set = settings_get();
+
+	return set ? handle_fragment(ctx, set) : XDP_PASS;
+}
+
+/* ICMP: errors about connections follow them. */
+SEC("xdp")
+int xlvs_icmp(struct xdp_md *ctx)
+{
+	struct xlvs_settings *set = settings_get();
+
+	return set ? handle_icmp(ctx, set) : XDP_PASS;
+}
+
 /* A packet of no connection: once admitted, it is one of a known connection. */
 SEC("xdp")
 int xlvs_new(struct xdp_md *ctx)
@@ -85,6 +107,8 @@ int xlvs_error(struct xdp_md *ctx)
 
 	if (!set || !notes)
 		return XDP_DROP;
+	if (may_split(ctx, notes, set))
+		return split(ctx, notes, set);
 	if (!error_allowed(notes, set))
 		return drop_as(XLVS_DROP_ERROR_LIMITED);
 	count(notes->error_outcome);

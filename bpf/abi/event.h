@@ -14,7 +14,9 @@
 #define XLVS_EVENT_SHORT 192 /* frames up to this take less room in the ring */
 
 enum xlvs_event_kind {
-	XLVS_EVENT_FRAGMENT, /* a fragment that came before its first */
+	XLVS_EVENT_EARLY, /* a fragment that came before its first */
+	XLVS_EVENT_FIRST, /* the first one came: of the datagram whose key takes the frame's place */
+	XLVS_EVENT_SPLIT, /* a packet that must go on in fragments of at most value bytes */
 	XLVS_EVENT_KINDS,
 };
 
@@ -25,7 +27,7 @@ struct xlvs_event {
 	__u32 slot;    /* its connection, with its phase word; or 0 and 0 */
 	__u32 phase;
 	__u32 length;
-	__u32 pad;
+	__u32 value;
 };
 
 #endif

@@ -12,13 +12,17 @@
 	X(FORWARDED_TC, "forwarded by the tc companion")                                 \
 	X(LOCAL, "delivered to the director itself")                                     \
 	X(NOT_OURS, "of no service: left to the kernel")                                 \
-	X(PASS_FRAGMENT, "fragment: left to the kernel")                                 \
-	X(PASS_EXTENSION, "IPv6 extension header: left to the kernel")                   \
+	X(PASS_EXTENSION, "too many IPv6 extension headers: left to the kernel")         \
 	X(PASS_NO_CONNECTION, "for a service, but of no connection: left to the kernel") \
 	X(HANDED_NEIGHBOUR, "handed to the tc companion: neighbour not resolved")        \
 	X(HANDED_DEVICE, "handed to the tc companion: device without XDP transmit")      \
 	X(HANDED_SEGMENTS, "handed to the tc companion: segments not cut yet (GSO)")     \
 	X(HANDED_OWN, "handed to the tc companion: the director's own connection")       \
+	X(HANDED_EARLY, "fragment before its first: waits in the helper")                \
+	X(HANDED_SPLIT, "larger than the path's MTU: the helper makes fragments of it")  \
+	X(DROP_FRAGMENT, "fragment that fits no datagram")                               \
+	X(DROP_EARLY_LIMITED, "fragment before its first, over the rate limit")          \
+	X(DROP_ICMP_CHECKSUM, "ICMP error with a wrong checksum")                        \
 	X(HANDED_HELPER, "handed to the helper")                                         \
 	X(DROP_NO_HELPER, "needs the helper, which does not run")                        \
 	X(DROP_HELPER_BUSY, "the helper does not keep up, or it is too long for it")     \

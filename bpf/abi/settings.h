@@ -10,8 +10,10 @@ enum xlvs_program {
 	XLVS_PROG_KNOWN,
 	XLVS_PROG_NEW,
 	XLVS_PROG_ERROR,
-	XLVS_PROG_SPECIAL, /* what is rare: the fast path stays short */
-	XLVS_PROG_FTP,	   /* control connections of FTP */
+	XLVS_PROG_SPECIAL,  /* what is rare: the fast path stays short */
+	XLVS_PROG_FTP,	    /* control connections of FTP */
+	XLVS_PROG_FRAGMENT, /* fragments, and IPv6 extension headers */
+	XLVS_PROG_ICMP,
 	XLVS_PROGRAMS,
 };
 
@@ -109,7 +111,8 @@ struct xlvs_settings {
 	__u32 localities_due;	/* jiffies of the next look at what lblc and lblcr may forget */
 	__u32 localities_round; /* looks so far */
 	__u32 expected;		/* connections whose client's port is not known yet */
-	__u32 pad2[11];
+	__u32 helper_dropped;	/* frames that the helper gave up */
+	__u32 pad2[10];
 	struct xlvs_sysctl sysctl;
 	struct xlvs_sync_daemon daemons[2]; /* master, backup */
 };

@@ -10,19 +10,18 @@ import pytest
 
 from tests.abi.btf import Field, btf
 from tests.abi.contract import REPOSITORY, Contract
-from xlvs.dataplane import buckets, layout, migrate, tables
+from xlvs.dataplane import buckets, layout, layout_events, migrate, tables
 
 BTF = btf(tables.OBJECT)
 ABI_FILES = [REPOSITORY / "bpf/abi.h", *sorted((REPOSITORY / "bpf/abi").glob("*.h"))]
 ABI_TEXT = "\n".join(path.read_text() for path in ABI_FILES)
 
+NAMES = {**vars(layout), **vars(layout_events)}
 MIRRORS: list[type[ctypes.Structure]] = [
-    value
-    for value in vars(layout).values()
-    if isinstance(value, type) and issubclass(value, ctypes.Structure)
+    value for value in NAMES.values() if isinstance(value, type) and issubclass(value, ctypes.Structure)
 ]
 # Structures of the contract that user space never reads field by field.
-UNREAD = {"xlvs_key4", "xlvs_key6", "xlvs_meta"}
+UNREAD = {"xlvs_key4", "xlvs_key6", "xlvs_meta", "xlvs_ready"}
 # layout.CounterRow has the five counters as one array, because they are only ever summed in a row.
 AS_ARRAY = {"values": ("connections", "in_packets", "out_packets", "in_bytes", "out_bytes")}
 
@@ -85,7 +84,7 @@ def test_every_structure_of_the_contract_is_mirrored() -> None:
 
 @pytest.mark.parametrize(("ours", "theirs"), CONSTANTS.items())
 def test_a_constant_has_the_same_value_on_both_sides(ours: str, theirs: str) -> None:
-    assert getattr(layout, ours) == CONTRACT.value(theirs)
+    assert NAMES[ours] == CONTRACT.value(theirs)
 
 
 def test_enumerations_have_the_same_order_on_both_sides() -> None:

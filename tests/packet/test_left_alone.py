@@ -40,12 +40,6 @@ def passes(director: Director, frame: bytes, outcome: str) -> None:
     assert director.connections() == []
 
 
-def extended(header: int, content: bytes) -> bytes:
-    """An IPv6 packet to the VIP with an extension header before UDP."""
-    inner = request(6).segment()
-    return link(ip(CLIENT[6], VIP[6], header, bytes([UDP, 0]) + content + inner))
-
-
 STRANGERS = {
     "other address": request(4, target="10.80.0.2").frame(),
     "other port": request(4, dport=81).frame(),
@@ -67,21 +61,6 @@ STRANGERS = {
 @pytest.mark.parametrize("frame", STRANGERS.values(), ids=STRANGERS)
 def test_strangers(serving: Director, frame: bytes) -> None:
     passes(serving, frame, "not_ours")
-
-
-@pytest.mark.parametrize("fragment", [0x2000, 0x2001, 0x0001, 0x1FFF, 0x6000])
-@pytest.mark.parametrize("protocol", [TCP, UDP])
-def test_ipv4_fragments(serving: Director, fragment: int, protocol: int) -> None:
-    passes(serving, request(4, protocol, fragment=fragment).frame(), "pass_fragment")
-
-
-def test_ipv6_fragments(serving: Director) -> None:
-    passes(serving, extended(44, bytes.fromhex("000100000001")), "pass_fragment")
-
-
-@pytest.mark.parametrize("header", [0, 43, 51, 60, 135])
-def test_ipv6_extension_headers(serving: Director, header: int) -> None:
-    passes(serving, extended(header, bytes(6)), "pass_extension")
 
 
 @pytest.mark.parametrize("family", [4, 6])

@@ -19,7 +19,10 @@ from collections.abc import Callable
 from types import FrameType
 
 from xlvs.daemon import supervise
+from xlvs.daemon.fragments import EarlyFragments
 from xlvs.daemon.handler import Handler
+from xlvs.daemon.splitter import Splitter
+from xlvs.dataplane import layout_events
 from xlvs.dataplane.events import Event, Events
 from xlvs.dataplane.inject import Injector
 from xlvs.dataplane.plane import Plane
@@ -38,7 +41,7 @@ class SlowPath:
         self._stopped = False
         self._version = -1
         self._refresh_due = self._orphan_due = self._defence_due = time.monotonic()
-        self._handlers: dict[int, Handler] = {}  # by the kind of events, layout.EVENT_*
+        self._handlers: dict[int, Handler] = {}  # by the kind of events, layout_events.EVENT_*
 
     def run(self) -> None:
         """Work until SIGTERM or SIGINT, or until the data plane is gone.
@@ -119,8 +122,12 @@ class SlowPath:
 
 def handlers(plane: Plane, injector: Injector) -> dict[int, Handler]:
     """Who answers which kind of events."""
-    del plane, injector
-    return {}
+    early, splitter = EarlyFragments(plane.tables, injector), Splitter(injector)
+    return {
+        layout_events.EVENT_EARLY: early,
+        layout_events.EVENT_FIRST: early,
+        layout_events.EVENT_SPLIT: splitter,
+    }
 
 
 def namespace_abandoned() -> bool:

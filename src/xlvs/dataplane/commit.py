@@ -14,7 +14,7 @@ from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from xlvs.dataplane import journal, layout
+from xlvs.dataplane import addresses, journal, layout
 from xlvs.dataplane.buckets import Candidate, table_of
 from xlvs.dataplane.host import Host
 from xlvs.dataplane.journal import Change, Write
@@ -125,6 +125,7 @@ class Commit:
         if daemons is not None:
             self._daemons(daemons)
         self._settings(flags=self._lookups(living, dead))
+        self._changes += addresses.changes(self._tables, living, dead)
         self._settings(rules_version=self._version)
         return self._changes
 

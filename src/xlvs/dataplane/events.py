@@ -5,20 +5,21 @@ from __future__ import annotations
 import ctypes
 from dataclasses import dataclass
 
-from xlvs.dataplane import layout, libbpf
+from xlvs.dataplane import layout_events, libbpf
 from xlvs.dataplane.tables import Tables
 
-_HEAD = ctypes.sizeof(layout.EventHead)
+_HEAD = ctypes.sizeof(layout_events.EventHead)
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """Something that the data plane leaves to the helper."""
 
-    kind: int  # layout.EVENT_*
+    kind: int  # layout_events.EVENT_*
     ifindex: int  # device that the frame came in by
     slot: int  # the connection's slot and phase word; 0 and 0 where there is none
     phase: int
+    value: int  # what the kind says of it
     frame: bytes  # from the link header on
 
 
@@ -40,5 +41,7 @@ class Events:
 
 def parse(record: bytes) -> Event:
     """An event from its bytes in the ring."""
-    head = layout.EventHead.from_buffer_copy(record)
-    return Event(head.kind, head.ifindex, head.slot, head.phase, record[_HEAD : _HEAD + head.length])
+    head = layout_events.EventHead.from_buffer_copy(record)
+    return Event(
+        head.kind, head.ifindex, head.slot, head.phase, head.value, record[_HEAD : _HEAD + head.length]
+    )

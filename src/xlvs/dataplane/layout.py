@@ -81,13 +81,17 @@ OUTCOMES = (
     ("forwarded_tc", "forwarded by the tc companion"),
     ("local", "delivered to the director itself"),
     ("not_ours", "of no service: left to the kernel"),
-    ("pass_fragment", "fragment: left to the kernel"),
-    ("pass_extension", "IPv6 extension header: left to the kernel"),
+    ("pass_extension", "too many IPv6 extension headers: left to the kernel"),
     ("pass_no_connection", "for a service, but of no connection: left to the kernel"),
     ("handed_neighbour", "handed to the tc companion: neighbour not resolved"),
     ("handed_device", "handed to the tc companion: device without XDP transmit"),
     ("handed_segments", "handed to the tc companion: segments not cut yet (GSO)"),
     ("handed_own", "handed to the tc companion: the director's own connection"),
+    ("handed_early", "fragment before its first: waits in the helper"),
+    ("handed_split", "larger than the path's MTU: the helper makes fragments of it"),
+    ("drop_fragment", "fragment that fits no datagram"),
+    ("drop_early_limited", "fragment before its first, over the rate limit"),
+    ("drop_icmp_checksum", "ICMP error with a wrong checksum"),
     ("handed_helper", "handed to the helper"),
     ("drop_no_helper", "needs the helper, which does not run"),
     ("drop_helper_busy", "the helper does not keep up, or it is too long for it"),
@@ -109,10 +113,18 @@ OUTCOMES = (
     ("drop_companion", "tc companion could not forward"),
 )
 
-EVENTS_SIZE, EVENT_FRAME, EVENT_SHORT = 1 << 20, 3392, 192
-EVENT_FRAGMENT = 0  # enum xlvs_event_kind
+ADDRESSES = 1 << 16
+ADDRESS_VIRTUAL, ADDRESS_REAL = 1, 2
 
-PROGRAMS = ("xlvs_known", "xlvs_new", "xlvs_error", "xlvs_special", "xlvs_ftp")  # enum xlvs_program
+PROGRAMS = (
+    "xlvs_known",
+    "xlvs_new",
+    "xlvs_error",
+    "xlvs_special",
+    "xlvs_ftp",
+    "xlvs_fragment",
+    "xlvs_icmp",
+)  # enum xlvs_program
 
 MIGRATING, HOLD, HAS_MARKS, HAS_FTP, HAS_PORT0 = 1, 2, 4, 8, 16  # settings.flags
 SERVICE_THRESHOLDS, SERVICE_USED = 0x40000000, 0x80000000
@@ -220,7 +232,8 @@ class Settings(ctypes.Structure):
         ("localities_due", c_uint32),
         ("localities_round", c_uint32),
         ("expected", c_uint32),
-        ("pad2", c_uint32 * 11),
+        ("helper_dropped", c_uint32),
+        ("pad2", c_uint32 * 10),
         ("sysctl", SysctlRow),
         ("daemons", SyncDaemonRow * 2),
     )
@@ -401,19 +414,6 @@ class ConnRow(ctypes.Structure):
         ("ftp", c_uint32),
         ("older", c_uint32),
         ("pad2", c_uint32 * 2),
-    )
-
-
-class EventHead(ctypes.Structure):
-    """struct xlvs_event"""
-
-    _fields_ = (
-        ("kind", c_uint32),
-        ("ifindex", c_uint32),
-        ("slot", c_uint32),
-        ("phase", c_uint32),
-        ("length", c_uint32),
-        ("pad", c_uint32),
     )
 
 

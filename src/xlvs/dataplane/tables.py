@@ -37,6 +37,7 @@ RULE_MAPS = (
     "buckets",
     "mark_rules",
     "mark_prefixes",
+    "addresses",
     "ports",
 )
 CONN_MAPS = (
@@ -45,6 +46,8 @@ CONN_MAPS = (
     "conn_index6",
     "localities",
     "engine_data",
+    "datagrams",
+    "waiting",
     "events",
     "outcomes",
     "scratch",

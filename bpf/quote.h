@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The packet that an ICMP error quotes: read, to find its connection, and translated as the
+ * error itself is (ip_vs_nat_icmp of net/netfilter/ipvs/ip_vs_core.c: addresses and ports,
+ * the IPv4 header's checksum, the ICMP checksum; the quoted transport checksum stays).
+ */
+#ifndef XLVS_QUOTE_H
+#define XLVS_QUOTE_H
+
+#include "forward/nat.h"
+#include "walk.h"
+
+#define IPV4_SOURCE 12 /* offsets in the IP headers, RFC 791 and RFC 8200 */
+#define IPV4_TARGET 16
+#define IPV4_CHECK  10
+#define IPV6_SOURCE 8
+#define IPV6_TARGET 24
+#define IPV4_MOST   60 /* bytes of an IPv4 header */
+
+struct quote {
+	__u32 icmp;   /* offset of the ICMP message in the frame */
+	__u32 ip;     /* offset of the quoted IP header */
+	__u32 l4;     /* of the quoted transport header */
+	__u32 header; /* length of the quoted IPv4 header */
+	bool partial; /* the error is a fragment: its checksum covers more than this frame */
+};
+
+/* The quoted IPv4 header's checksum with its address changed, computed anew like ip_send_check. */
+static __always_inline bool quoted_check(struct xdp_md *ctx, const struct quote *q, __u16 *check)
+{
+	__u64 sum = 0;
+	__u32 word;
+
+	for (__u32 at = 0; at < IPV4_MOST; at += sizeof(word)) {
+		if (at >= q->header)
+			break;
+		if (bpf_xdp_load_bytes(ctx, q->ip + at, &word, sizeof(word)))
+			return false;
+		sum += at == IPV4_CHECK - 2 ? word & bpf_htonl(0xffff0000) : word;
+	}
+	*check = ~csum_fold(sum);
+	return true;
+}
+
+/* Replace size bytes (2, 4 or 16) at an even offset; what the sum of words lost and gained. */
+static __always_inline bool replace(struct xdp_md *ctx, __u32 at, const void *value,
+				    const __u32 size, __u64 *old, __u64 *new)
+{
+	__u32 before[4] = {};
+	const __u32 *after = value;
+
+	if (bpf_xdp_load_bytes(ctx, at, before, size) ||
+	    bpf_xdp_store_bytes(ctx, at, (void *)value, size))
+		return false;
+	*old += before[0];
+	*new += size == 2 ? *(const __u16 *)value : after[0];
+	if (size == 16) {
+		*old += (__u64)before[1] + before[2] + before[3];
+		*new += (__u64)after[1] + after[2] + after[3];
+	}
+	return true;
+}
+
+static __always_inline bool replace_address(struct xdp_md *ctx, const struct packet *p,
+					    const struct quote *q, const __u8 *value, bool reply,
+					    __u64 *old, __u64 *new)
+{
+	__u16 check;
+
+	if (p->family == XLVS_IPV6)
+		return replace(ctx, q->ip + (reply ? IPV6_TARGET : IPV6_SOURCE), value, 16, old,
+			       new);
+	return replace(ctx, q->ip + (reply ? IPV4_TARGET : IPV4_SOURCE), value, 4, old, new) &&
+	       quoted_check(ctx, q, &check) &&
+	       replace(ctx, q->ip + IPV4_CHECK, &check, sizeof(check), old, new);
+}
+
+/*
+ * Translate the quotation: where the error goes to the client (reply), the quoted target
+ * was the server; where it goes to the server, the quoted source was the VIP.
+ */
+static __always_inline bool translate_quote(struct xdp_md *ctx, const struct packet *p,
+					    const struct translation *t, const struct quote *q,
+					    bool reply)
+{
+	const __u8 *address = reply ? t->saddr : t->daddr;
+	__be16 port = reply ? t->sport : t->dport;
+	__u64 old = 0, new = 0;
+	__u16 check;
+
+	if (!replace_address(ctx, p, q, address, reply, &old, &new) ||
+	    !replace(ctx, q->l4 + (reply ? 2 : 0), &port, sizeof(port), &old, &new))
+		return false;
+	if (p->family == XLVS_IPV6) { /* the pseudo-header */
+		old += sum_words(p->saddr, p->family) + sum_words(p->daddr, p->family);
+		new += sum_words(t->saddr, p->family) + sum_words(t->daddr, p->family);
+	}
+	if (bpf_xdp_load_bytes(ctx, q->icmp + 2, &check, sizeof(check)))
+		return false;
+	check = csum_replace(check, old, new);
+	return !bpf_xdp_store_bytes(ctx, q->icmp + 2, &check, sizeof(check));
+}
+
+/*
+ * Read the packet that the error at p->l4 quotes, turned round: *about has the addresses
+ * and ports of an answer to it. False where it cannot belong to a connection.
+ */
+static __always_inline bool read_quote(struct xdp_md *ctx, const struct packet *p, struct quote *q,
+				       struct packet *about)
+{
+	__u32 end = p->l3 + p->length;
+	__be16 ports[2];
+
+	about->family = p->family;
+	if (p->family == XLVS_IPV4) {
+		struct iphdr ip;
+
+		if (q->ip + sizeof(ip) > end || bpf_xdp_load_bytes(ctx, q->ip, &ip, sizeof(ip)))
+			return false;
+		if (ip.version != 4 || ip.ihl < 5 || ip.frag_off & bpf_htons(IP_OFFSET))
+			return false;
+		q->header = ip.ihl * 4;
+		q->l4 = q->ip + q->header;
+		about->protocol = ip.protocol;
+		*(__be32 *)about->saddr = ip.daddr;
+		*(__be32 *)about->daddr = ip.saddr;
+	} else {
+		struct ipv6hdr ip;
+		struct packet quoted = { .l3 = q->ip, .family = XLVS_IPV6 };
+		struct fragment f = {};
+
+		if (q->ip + sizeof(ip) > end || bpf_xdp_load_bytes(ctx, q->ip, &ip, sizeof(ip)))
+			return false;
+		if (ip.version != 6)
+			return false;
+		quoted.l4 = q->ip + sizeof(ip);
+		quoted.length = end - q->ip;
+		quoted.protocol = ip.nexthdr;
+		if (walk_headers(ctx, &quoted, &f) != PARSED_FLOW || f.offset)
+			return false;
+		q->l4 = quoted.l4;
+		about->protocol = quoted.protocol;
+		__builtin_memcpy(about->saddr, &ip.daddr, 16);
+		__builtin_memcpy(about->daddr, &ip.saddr, 16);
+	}
+	if (about->protocol != IPPROTO_TCP && about->protocol != IPPROTO_UDP &&
+	    about->protocol != IPPROTO_SCTP)
+		return false;
+	if (q->l4 + sizeof(ports) > end || bpf_xdp_load_bytes(ctx, q->l4, ports, sizeof(ports)))
+		return false;
+	about->sport = ports[1];
+	about->dport = ports[0];
+	return true;
+}
+
+#endif
