@@ -98,6 +98,8 @@ class Datagram:
     options: bytes = b""
     sum: str = "whole"
     sequence: int = 1000
+    acknowledged: int = 77
+    tcp_options: bytes = b""
     source_mac: bytes = CLIENT_MAC
     target_mac: bytes = DIRECTOR_MAC
     tags: tuple[int, ...] = ()
@@ -106,8 +108,9 @@ class Datagram:
         """From the transport header on."""
         if self.protocol == TCP:
             bits = sum(FLAGS[flag] for flag in self.flags)
-            head = struct.pack("!HHIIBBH", self.sport, self.dport, self.sequence, 77, 0x50, bits, 512)
-            at, tail = 16, struct.pack("!HH", 0, 0) + self.payload
+            numbers, offset = (self.sequence, self.acknowledged), (5 + len(self.tcp_options) // 4) << 4
+            head = struct.pack("!HHIIBBH", self.sport, self.dport, *numbers, offset, bits, 512)
+            at, tail = 16, struct.pack("!HH", 0, 0) + self.tcp_options + self.payload
         else:
             head = struct.pack("!HHH", self.sport, self.dport, 8 + len(self.payload))
             at, tail = 6, b"\0\0" + self.payload
