@@ -10,9 +10,8 @@
 #include "maps.h"
 #include "parse.h"
 
-#define AF_INET	       2
-#define AF_INET6       10
-#define HOP_FRESH(set) ((set)->hz / 10)
+#define AF_INET	 2
+#define AF_INET6 10
 
 /* Copy a cached hop; false when there is none, it is stale or being written. */
 static __always_inline bool hop_cached(const struct xlvs_hop *cache, struct xlvs_hop *hop,
@@ -28,7 +27,7 @@ static __always_inline bool hop_cached(const struct xlvs_hop *cache, struct xlvs
 		return false;
 	if (unlikely(hop->flags & XLVS_HOP_COMPANION_NEIGHBOUR))
 		return time == hop->checked; /* may be resolved at any moment */
-	return time - hop->checked <= HOP_FRESH(set);
+	return time - hop->checked <= set->hop_fresh;
 }
 
 static __always_inline void hop_store(struct xlvs_hop *cache, const struct xlvs_hop *hop)

@@ -112,7 +112,8 @@ struct xlvs_settings {
 	__u32 localities_round; /* looks so far */
 	__u32 expected;		/* connections whose client's port is not known yet */
 	__u32 helper_dropped;	/* frames that the helper gave up */
-	__u32 pad2[10];
+	__u32 hop_fresh;	/* jiffies for which a next hop is believed */
+	__u32 pad2[9];
 	struct xlvs_sysctl sysctl;
 	struct xlvs_sync_daemon daemons[2]; /* master, backup */
 };

@@ -146,6 +146,7 @@ class Director:
         settings = self.tables.settings
         settings.abi, settings.cpus, settings.slots = layout.ABI, cpus, self.slots
         settings.hz, settings.icmp_limit, settings.hash_seed = 1000, 1000, 0x1234567
+        settings.hop_fresh = 1 << 30  # caches filled by hand stay good, however slow the machine is
         settings.scan_chunk, settings.tick_ns = self.slots, 10_000_000
         settings.tcp_seconds[:] = (TCP_TIMEOUTS[1], TCP_TIMEOUTS[4], UDP_TIMEOUT)
         write_timeouts(settings)
@@ -227,7 +228,7 @@ class Director:
             ),
             *((self.outside, conn.back) for conn in self.connections()),
         ]
-        now = self.now()  # as late as can be: a cache is good for 100 ms
+        now = self.now()
         for way, cache in ways:
             way.write(cache, now)
 

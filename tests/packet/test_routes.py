@@ -91,7 +91,7 @@ def answer(family: int) -> Datagram:
 
 def next_look(director: Director) -> None:
     """Wait until a cached hop is looked up again: a tenth of a second."""
-    director.tables.settings.hz = 100  # of whatever the kernel's are: at most a tenth of a second
+    director.tables.settings.hop_fresh = 10  # of a hundred a second, or more
     time.sleep(0.15)
 
 

@@ -233,7 +233,8 @@ class Settings(ctypes.Structure):
         ("localities_round", c_uint32),
         ("expected", c_uint32),
         ("helper_dropped", c_uint32),
-        ("pad2", c_uint32 * 10),
+        ("hop_fresh", c_uint32),
+        ("pad2", c_uint32 * 9),
         ("sysctl", SysctlRow),
         ("daemons", SyncDaemonRow * 2),
     )

@@ -38,6 +38,7 @@ MODES = ("auto", "native", "generic")
 MIN_SLOTS, MAX_SLOTS = 1 << 10, 1 << 27
 ICMP_ERRORS_A_SECOND = 1000  # net.ipv4.icmp_msgs_per_sec's default, but for each CPU
 TICKS_A_SECOND = 128
+HOP_LOOKS_A_SECOND = 10  # how often a packet has its next hop looked up again
 
 _ACCEPT_LOCAL = "/proc/sys/net/ipv4/conf/lo/accept_local"
 
@@ -125,6 +126,7 @@ class Plane:
         settings = self._tables.settings
         if not settings.hz:
             settings.hz = _measure_hz(plane.program_fd("xlvs_clock"))
+        settings.hop_fresh = settings.hz // HOP_LOOKS_A_SECOND
         settings.now = libbpf.test_run(plane.program_fd("xlvs_clock"), bytes(64))[0]
         settings.icmp_limit = ICMP_ERRORS_A_SECOND
         settings.tick_ns = 1_000_000_000 // TICKS_A_SECOND
