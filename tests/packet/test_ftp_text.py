@@ -16,9 +16,7 @@ pytestmark = pytest.mark.root
 
 Found = tuple[str, int] | None
 
-fuzzed = settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+fuzzed = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def opened(text: str, opening: str, *, digits: bool) -> str:
