@@ -16,17 +16,44 @@
 #include "known.h"
 #include "new.h"
 #include "reuse.h"
+#include "skb_tunnel.h"
 
 #define LOOPBACK 1   /* ifindex of lo in every network namespace */
 #define HEADERS	 128 /* enough for link, VLAN, IP with options and TCP's fixed part */
 /* skb->tc_index of what the companion has sent: it passes the egress hook again. */
 #define SENT_MARK 0x786c
 
-static __always_inline bool skb_parse(struct __sk_buff *skb, struct packet *p)
+/* As parse_transport of the special program. */
+static __always_inline bool skb_parse_transport(struct __sk_buff *skb, struct packet *p)
 {
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct sctp_chunk chunk;
+	__u32 behind;
+
+	if (is_ipsec(p->protocol))
+		return true;
+	if (p->protocol != IPPROTO_SCTP || !parse_sctp(data, end, p, &behind))
+		return false;
+	if (behind && !bpf_skb_load_bytes(skb, behind, &chunk, sizeof(chunk)))
+		sctp_second_chunk(p, &chunk);
+	return true;
+}
+
+/* Whether *p could be filled. A global function: verified once, and its branches end here. */
+__noinline int skb_parse(struct __sk_buff *skb, struct packet *p)
+{
+	enum parsed what;
+
+	if (!p)
+		return 0;
 	bpf_skb_pull_data(skb, skb->len < HEADERS ? skb->len : HEADERS);
-	return parse_frame((void *)(long)skb->data, (void *)(long)skb->data_end, skb->len, p) ==
-	       PARSED_FLOW;
+	what = parse_frame((void *)(long)skb->data, (void *)(long)skb->data_end, skb->len, p);
+	return what == PARSED_FLOW || (what == PARSED_PROTOCOL && skb_parse_transport(skb, p));
+}
+
+static __always_inline bool companion_find(struct packet *p, struct flow *flow)
+{
+	return is_ipsec(p->protocol) ? related_find(p, flow) : conn_find(p, flow);
 }
 
 static __always_inline int companion_drop(enum xlvs_outcome outcome)
@@ -42,7 +69,7 @@ static __always_inline bool skb_set_address(struct __sk_buff *skb, const struct 
 	__s64 diff = bpf_csum_diff((__be32 *)old, size, (__be32 *)new, size, 0);
 	__u64 flags = BPF_F_PSEUDO_HDR | (p->protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0);
 
-	if (bpf_l4_csum_replace(skb, check_offset(p), 0, diff, flags))
+	if (is_plain(p->protocol) && bpf_l4_csum_replace(skb, check_offset(p), 0, diff, flags))
 		return false;
 	if (p->family == XLVS_IPV4 &&
 	    bpf_l3_csum_replace(skb, p->l3 + 10, 0, diff, 0)) /* RFC 791: header checksum */
@@ -61,6 +88,36 @@ static __always_inline bool skb_set_port(struct __sk_buff *skb, const struct pac
 	       !bpf_skb_store_bytes(skb, at, &new, 2, 0);
 }
 
+/*
+ * The same for SCTP. A check field of 0 is one that the kernel fills in as it sends the
+ * packet, or has the device fill in.
+ */
+static __always_inline bool sctp_set_port(struct __sk_buff *skb, const struct packet *p,
+					  bool source, __be16 port)
+{
+	__u32 at = p->l4 + (source ? 0 : 2), place = p->l4 + 8;
+	__u32 change = (__u16)(port ^ (source ? p->sport : p->dport)), check;
+
+	if (!change)
+		return true;
+	if (bpf_skb_load_bytes(skb, place, &check, sizeof(check)))
+		return false;
+	if (check)
+		check ^= crc32c_change(source ? change : change << 16, l4_length(p));
+	return !bpf_skb_store_bytes(skb, place, &check, sizeof(check), 0) &&
+	       !bpf_skb_store_bytes(skb, at, &port, sizeof(port), 0);
+}
+
+/* Change one of the ports, where the protocol has any. */
+static __always_inline bool skb_change_port(struct __sk_buff *skb, const struct packet *p,
+					    bool source, __be16 port)
+{
+	if (is_plain(p->protocol))
+		return source ? skb_set_port(skb, p, p->l4, p->sport, port)
+			      : skb_set_port(skb, p, p->l4 + 2, p->dport, port);
+	return p->protocol != IPPROTO_SCTP || sctp_set_port(skb, p, source, port);
+}
+
 /* NAT on an skb: the helpers know about checksums that hardware will fill in. */
 static __always_inline bool skb_translate(struct __sk_buff *skb, const struct packet *p, bool reply,
 					  const struct xlvs_conn *conn)
@@ -72,9 +129,9 @@ static __always_inline bool skb_translate(struct __sk_buff *skb, const struct pa
 	copy_address(address, reply ? conn->vaddr : conn->daddr);
 	if (reply)
 		return skb_set_address(skb, p, addresses, p->saddr, address) &&
-		       skb_set_port(skb, p, p->l4, p->sport, conn->vport);
+		       skb_change_port(skb, p, true, conn->vport);
 	return skb_set_address(skb, p, addresses + size, p->daddr, address) &&
-	       skb_set_port(skb, p, p->l4 + 2, p->dport, conn->dport);
+	       skb_change_port(skb, p, false, conn->dport);
 }
 
 static __always_inline bool skb_decrement_ttl(struct __sk_buff *skb, const struct packet *p)
@@ -92,29 +149,6 @@ static __always_inline bool skb_decrement_ttl(struct __sk_buff *skb, const struc
 	return !bpf_skb_store_bytes(skb, at, &ttl, 1, 0);
 }
 
-static __always_inline bool skb_encapsulate(struct __sk_buff *skb, const struct packet *p,
-					    const struct xlvs_dest *dest)
-{
-	bool ipv4 = dest->family == XLVS_IPV4;
-	struct inner in = {};
-	union {
-		struct iphdr ip4;
-		struct ipv6hdr ip6;
-	} outer = {};
-
-	if (!read_inner((void *)(long)skb->data, (void *)(long)skb->data_end, p, &in))
-		return false;
-	if (bpf_skb_adjust_room(skb, tunnel_header(dest), BPF_ADJ_ROOM_MAC,
-				ipv4 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV6))
-		return false;
-	if (ipv4) {
-		write_outer_ipv4(&outer.ip4, p, dest, &in);
-		return !bpf_skb_store_bytes(skb, p->l3, &outer.ip4, sizeof(outer.ip4), 0);
-	}
-	write_outer_ipv6(&outer.ip6, p, dest, &in);
-	return !bpf_skb_store_bytes(skb, p->l3, &outer.ip6, sizeof(outer.ip6), 0);
-}
-
 /* Length of the longest packet that an uncut skb will become; 0 if it is one already. */
 static __always_inline __u32 segment_length(struct __sk_buff *skb, const struct packet *p)
 {
@@ -122,7 +156,7 @@ static __always_inline __u32 segment_length(struct __sk_buff *skb, const struct 
 	struct tcphdr *tcp = data + l4_of(p);
 	__u32 headers = p->l4 - p->l3;
 
-	if (!skb->gso_size)
+	if (!skb->gso_size || p->protocol == IPPROTO_SCTP) /* which is cut by packets, not sizes */
 		return 0;
 	if (p->protocol != IPPROTO_TCP)
 		return headers + sizeof(struct udphdr) + skb->gso_size;
@@ -132,8 +166,8 @@ static __always_inline __u32 segment_length(struct __sk_buff *skb, const struct 
 }
 
 /* Hand the skb to the neighbour that routing names for target, resolving it if need be. */
-static __always_inline int skb_send(struct __sk_buff *skb, __u8 family, const __u8 *source,
-				    const __u8 *target, __u32 length)
+static __noinline int skb_send(struct __sk_buff *skb, __u8 family, const __u8 *source,
+			       const __u8 *target, __u32 length)
 {
 	struct bpf_redir_neigh neighbour = {};
 	struct bpf_fib_lookup fib;
@@ -203,11 +237,13 @@ static __always_inline int skb_forward_reply(struct __sk_buff *skb, const struct
 }
 
 static __always_inline int skb_forward_request(struct __sk_buff *skb, const struct packet *p,
-					       const struct xlvs_conn *conn, bool own)
+					       const struct xlvs_conn *conn,
+					       const struct xlvs_settings *set, bool own)
 {
 	__u32 method = conn->flags & XLVS_CONN_METHOD, row = conn->dest;
 	struct xlvs_dest *dest = bpf_map_lookup_elem(&dests, &row);
 	__u32 length = segment_length(skb, p);
+	struct shim shim = {};
 
 	if (!dest)
 		return companion_drop(XLVS_DROP_DESTINATION_GONE);
@@ -221,9 +257,9 @@ static __always_inline int skb_forward_request(struct __sk_buff *skb, const stru
 	if (!own && (p->ttl <= 1 || !skb_decrement_ttl(skb, p)))
 		return companion_drop(XLVS_DROP_COMPANION);
 	if (method == XLVS_TUNNEL) {
-		if (!skb_encapsulate(skb, p, dest))
+		if (!skb_encapsulate(skb, p, dest, set, &shim))
 			return companion_drop(XLVS_DROP_COMPANION);
-		length += length ? tunnel_header(dest) : 0;
+		length += length ? tunnel_header(dest) + shim.size : 0;
 	}
 	return skb_send(skb, dest->family, 0, dest->address, length);
 }
@@ -242,7 +278,7 @@ static __always_inline int companion_hold(struct __sk_buff *skb)
 	if (likely(!set || !(set->flags & XLVS_HOLD)) || !skb_parse(skb, &p))
 		return TC_ACT_UNSPEC;
 	exact = service_find(&p);
-	if (!conn_find(&p, &flow) &&
+	if (!companion_find(&p, &flow) &&
 	    service_resolve(&p, exact ? *exact : NOBODY, set, &mark) == NOBODY)
 		return TC_ACT_UNSPEC;
 	return companion_drop(XLVS_DROP_MIGRATING);
@@ -252,6 +288,7 @@ static __always_inline int companion_ingress(struct __sk_buff *skb)
 {
 	struct xlvs_meta *meta = (void *)(long)skb->data_meta;
 	struct xlvs_ready *ready = (void *)meta;
+	struct xlvs_settings *set = settings_get();
 	struct packet p = {};
 	struct flow flow;
 
@@ -262,13 +299,13 @@ static __always_inline int companion_ingress(struct __sk_buff *skb)
 	if ((void *)(meta + 1) > (void *)(long)skb->data || meta->magic != XLVS_META_MAGIC)
 		return companion_hold(skb);
 	meta->magic = 0;
-	if (!skb_parse(skb, &p))
+	if (!set || !skb_parse(skb, &p))
 		return companion_drop(XLVS_DROP_COMPANION);
-	if (!conn_find(&p, &flow))
+	if (!companion_find(&p, &flow))
 		return companion_drop(XLVS_DROP_RACE);
 	if (is_reply(&flow))
 		return skb_forward_reply(skb, &p, flow.conn);
-	return skb_forward_request(skb, &p, flow.conn, false);
+	return skb_forward_request(skb, &p, flow.conn, set, false);
 }
 
 /* The director as a client: a connection of its own to one of its services. */
@@ -327,9 +364,9 @@ static __always_inline int egress_known(struct __sk_buff *skb, const struct pack
 		account(dest, row, reply, p->length);
 	else if (!reply)
 		return companion_drop(XLVS_DROP_DESTINATION_GONE);
-	touch(conn, p, reply, set);
+	touch_any(conn, p, reply, set);
 	if (!reply)
-		return skb_forward_request(skb, p, conn, true);
+		return skb_forward_request(skb, p, conn, set, true);
 	if ((flags & XLVS_CONN_METHOD) == XLVS_MASQ && !skb_translate(skb, p, true, conn))
 		return companion_drop(XLVS_DROP_COMPANION);
 	return TC_ACT_UNSPEC;
@@ -345,8 +382,8 @@ static __always_inline int companion_egress(struct __sk_buff *skb)
 
 	if (skb->tc_index == SENT_MARK || !set || !skb_parse(skb, &p))
 		return TC_ACT_UNSPEC;
-	known = conn_find(&p, &flow);
-	if (known && reused_port(&p, &flow, set)) {
+	known = companion_find(&p, &flow);
+	if (known && reused(&p, &flow, set)) {
 		conn_replace(&flow);
 		known = false;
 	}

@@ -108,18 +108,22 @@ static __always_inline bool flow_holds(const struct flow *flow)
 	return (READ_ONCE(flow->conn->phase) & ~XLVS_PHASE) == flow->generation;
 }
 
-static __always_inline __u32 tuple_hash(const struct xlvs_key6 *tuple, __u32 seed)
+static __always_inline __u32 hash_words(const __u32 *words, __u32 count, __u32 seed)
 {
-	const __u32 *words = (const __u32 *)tuple;
 	__u64 hash = seed;
 
 #pragma unroll
-	for (unsigned int i = 0; i < sizeof(*tuple) / 4; i++) {
+	for (unsigned int i = 0; i < count; i++) {
 		hash ^= words[i];
 		hash *= 0x9e3779b97f4a7c15ull; /* 2^64 / golden ratio: spreads low bits up */
 		hash ^= hash >> 32;
 	}
 	return (__u32)hash;
+}
+
+static __always_inline __u32 tuple_hash(const struct xlvs_key6 *tuple, __u32 seed)
+{
+	return hash_words((const __u32 *)tuple, sizeof(*tuple) / 4, seed);
 }
 
 struct claim {

@@ -8,8 +8,12 @@
 #include "forward/dr.h"
 #include "forward/nat.h"
 #include "forward/tun.h"
+#include "related.h"
+#include "sctp.h"
 #include "service.h"
 #include "tcp.h"
+#include "transport.h"
+#include "tunnel.h"
 
 /* Why the companion must take this packet over, or 0. */
 static __always_inline enum xlvs_outcome needs_companion(const struct xlvs_hop *hop)
@@ -53,25 +57,45 @@ static __always_inline void udp_step(struct xlvs_conn *conn, bool reply,
 		template_assure(conn);
 }
 
-/* Note the packet on its connection: when, which state, how many. */
-static __always_inline void touch(struct xlvs_conn *conn, const struct packet *p, bool reply,
-				  const struct xlvs_settings *set)
+static __always_inline void note_packet(struct xlvs_conn *conn, bool reply,
+					const struct xlvs_settings *set)
 {
 	__u32 time = now();
 
 	if ((__s32)(time - conn->seen) >= (__s32)(set->hz / 4))
 		conn->seen = time;
-	if (p->protocol == IPPROTO_TCP)
-		tcp_step(conn, p, reply, set);
-	else
-		udp_step(conn, reply, set);
 	if (!reply)
 		conn->in_packets++;
 }
 
+/* Note the packet on its connection: when, which state, how many. */
+static __always_inline void touch(struct xlvs_conn *conn, const struct packet *p, bool reply,
+				  const struct xlvs_settings *set)
+{
+	note_packet(conn, reply, set);
+	if (p->protocol == IPPROTO_TCP)
+		tcp_step(conn, p, reply, set);
+	else
+		udp_step(conn, reply, set);
+}
+
+/* The same for any transport; AH and ESP change no state. */
+static __always_inline void touch_any(struct xlvs_conn *conn, const struct packet *p, bool reply,
+				      const struct xlvs_settings *set)
+{
+	if (is_plain(p->protocol)) {
+		touch(conn, p, reply, set);
+		return;
+	}
+	note_packet(conn, reply, set);
+	if (p->protocol == IPPROTO_SCTP)
+		sctp_step(conn, p, reply, set);
+}
+
 /* From the real server back to the client. */
 static __always_inline int forward_reply(struct xdp_md *ctx, const struct packet *p,
-					 const struct flow *flow, const struct xlvs_settings *set)
+					 const struct flow *flow, const struct xlvs_settings *set,
+					 bool special)
 {
 	struct xlvs_conn *conn = flow->conn;
 	struct translation t = { .sport = conn->vport, .dport = p->dport };
@@ -94,16 +118,16 @@ static __always_inline int forward_reply(struct xdp_md *ctx, const struct packet
 		return hand_over(ctx, outcome);
 	if (unlikely(p->length > hop.mtu))
 		return too_big(ctx, p, t.saddr, NOBODY, flow, hop.mtu);
-	if (!translate(ctx, p, &t, 1))
+	if (!(special ? translate_any(ctx, p, &t, 1) : translate(ctx, p, &t, 1)))
 		return drop_as(XLVS_DROP_MALFORMED);
 	return emit(ctx, &hop, p->l3, p->family);
 }
 
 /* To a real server that is the director itself: the stack takes it from here. */
 static __always_inline int deliver(struct xdp_md *ctx, const struct packet *p, bool masq,
-				   const struct translation *t)
+				   const struct translation *t, bool special)
 {
-	if (masq && !translate(ctx, p, t, 0))
+	if (masq && !(special ? translate_any(ctx, p, t, 0) : translate(ctx, p, t, 0)))
 		return drop_as(XLVS_DROP_MALFORMED);
 	return pass_as(XLVS_LOCAL);
 }
@@ -111,16 +135,20 @@ static __always_inline int deliver(struct xdp_md *ctx, const struct packet *p, b
 /* Off to the hop that was found, by the connection's method. */
 static __always_inline int send_request(struct xdp_md *ctx, const struct packet *p, __u32 method,
 					const struct xlvs_dest *dest, const struct translation *t,
-					const struct xlvs_hop *hop)
+					const struct xlvs_hop *hop, const struct shim *shim,
+					bool special)
 {
 	__u32 link = sizeof(struct ethhdr) + hop_tags(hop) * VLAN_TAG;
 
 	if (method == XLVS_MASQ) {
-		if (!translate(ctx, p, t, 1))
+		if (!(special ? translate_any(ctx, p, t, 1) : translate(ctx, p, t, 1)))
 			return drop_as(XLVS_DROP_MALFORMED);
 		return emit(ctx, hop, p->l3, p->family);
 	}
-	if (!pass_on(ctx, p))
+	if (special && shim->size)
+		return tunnel(ctx, p, dest, shim, link) ? emit(ctx, hop, link, dest->family)
+							: drop_as(XLVS_DROP_MALFORMED);
+	if (!(special ? pass_on_any(ctx, p) : pass_on(ctx, p)))
 		return drop_as(XLVS_DROP_MALFORMED);
 	if (method == XLVS_ROUTE)
 		return emit(ctx, hop, p->l3, p->family);
@@ -132,7 +160,7 @@ static __always_inline int send_request(struct xdp_md *ctx, const struct packet 
 /* From the client to the real server. */
 static __always_inline int forward_request(struct xdp_md *ctx, const struct packet *p,
 					   const struct flow *flow, struct xlvs_dest *dest,
-					   const struct xlvs_settings *set)
+					   const struct xlvs_settings *set, bool special)
 {
 	struct xlvs_conn *conn = flow->conn;
 	__u32 flags = conn->flags, method = flags & XLVS_CONN_METHOD, overhead = 0;
@@ -140,6 +168,7 @@ static __always_inline int forward_request(struct xdp_md *ctx, const struct pack
 	/* IPVS knows its own errors as answers by their quotation, which NAT's do not match. */
 	__u32 counted = method == XLVS_MASQ ? NOBODY : conn->dest;
 	enum xlvs_outcome outcome = XLVS_FORWARDED;
+	struct shim shim = {};
 	struct xlvs_hop hop;
 
 	if (method == XLVS_MASQ) {
@@ -157,22 +186,24 @@ static __always_inline int forward_request(struct xdp_md *ctx, const struct pack
 	if (unlikely(outcome))
 		return drop_as(outcome);
 	if (unlikely(flags & XLVS_CONN_LOCAL))
-		return deliver(ctx, p, method == XLVS_MASQ, &t);
+		return deliver(ctx, p, method == XLVS_MASQ, &t, special);
 	outcome = needs_companion(&hop);
 	if (unlikely(outcome))
 		return hand_over(ctx, outcome);
+	if (special && method == XLVS_TUNNEL)
+		shim_of(p, dest, set, true, is_partial(ctx, p), &shim);
 	if (method == XLVS_TUNNEL)
-		overhead = tunnel_header(dest);
+		overhead = tunnel_header(dest) + shim.size;
 	if (unlikely(p->length + overhead > hop.mtu))
 		return too_big(ctx, p, p->daddr, counted, flow, hop.mtu - overhead);
-	return send_request(ctx, p, method, dest, &t, &hop);
+	return send_request(ctx, p, method, dest, &t, &hop, &shim, special);
 }
 
 /* Nobody serves this client: routing takes its packets where they wanted to go. */
 static __always_inline int bypass(const struct packet *p, const struct flow *flow,
 				  const struct xlvs_settings *set)
 {
-	touch(flow->conn, p, false, set);
+	touch_any(flow->conn, p, false, set);
 	return pass_as(XLVS_BYPASSED);
 }
 
@@ -195,6 +226,7 @@ static __always_inline int handle_known(struct xdp_md *ctx, const struct packet 
 					const struct flow *flow, const struct xlvs_settings *set,
 					bool special)
 {
+	__u32 plain = XLVS_DEST_AVAILABLE | (special ? 0 : XLVS_DEST_SPECIAL);
 	__u32 dest_row = flow->conn->dest;
 	bool reply = is_reply(flow);
 	struct xlvs_dest *dest;
@@ -206,14 +238,21 @@ static __always_inline int handle_known(struct xdp_md *ctx, const struct packet 
 	dest = bpf_map_lookup_elem(&dests, &dest_row);
 	if (!dest)
 		return special ? bypass(p, flow, set) : drop_as(XLVS_DROP_DESTINATION_GONE);
-	if (likely(dest->flags & XLVS_DEST_AVAILABLE))
+	if (likely((dest->flags & plain) == XLVS_DEST_AVAILABLE)) {
 		account(dest, dest_row, reply, p->length);
-	else if (!reply)
+	} else if (dest->flags & plain & XLVS_DEST_SPECIAL) {
+		bpf_tail_call(ctx, &programs, XLVS_PROG_SPECIAL);
+		return drop_as(XLVS_DROP_RACE);
+	} else if (!reply) {
 		return destination_gone(ctx, flow, set);
-	touch(flow->conn, p, reply, set);
+	}
+	if (special)
+		touch_any(flow->conn, p, reply, set);
+	else
+		touch(flow->conn, p, reply, set);
 	if (reply)
-		return forward_reply(ctx, p, flow, set);
-	return forward_request(ctx, p, flow, dest, set);
+		return forward_reply(ctx, p, flow, set, special);
+	return forward_request(ctx, p, flow, dest, set, special);
 }
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "persist.h"
 #include "schedule.h"
+#include "sctp.h"
 
 enum admission {
 	ADMITTED,	     /* a connection exists now */
@@ -21,6 +22,8 @@ enum admission {
 static __always_inline bool starts_connection(const struct packet *p,
 					      const struct xlvs_settings *set)
 {
+	if (p->protocol == IPPROTO_SCTP)
+		return sctp_starts(p, set);
 	if (p->protocol != IPPROTO_TCP)
 		return true;
 	return !(p->tcp & TCP_RST) && (p->tcp & TCP_SYN || set->sysctl.sloppy_tcp);

@@ -4,9 +4,10 @@
 #define XLVS_REUSE_H
 
 #include "conn.h"
+#include "sctp.h"
 
 /*
- * Whether a SYN on a connection ends it, to be scheduled afresh (ip_vs_in): where it is
+ * Whether a SYN (or INIT) on a connection ends it, to be scheduled afresh (ip_vs_in): where it is
  * over as far as the director saw (conn_reuse_mode), unless it hangs on another; and where
  * its server is quiesced (expire_nodest_conn).
  */
@@ -24,6 +25,8 @@ static __always_inline bool reuses(const struct flow *flow, const struct xlvs_se
 	}
 	if (!mode || conn->template_phase)
 		return false;
+	if (conn->protocol == IPPROTO_SCTP)
+		return state == XLVS_SCTP_CLOSED;
 	if (state == XLVS_TCP_TIME_WAIT || state == XLVS_TCP_CLOSE)
 		return true;
 	return mode & 2 && state == XLVS_TCP_FIN_WAIT && !has_reply_key(conn->flags);
@@ -33,6 +36,15 @@ static __always_inline bool reused_port(const struct packet *p, const struct flo
 					const struct xlvs_settings *set)
 {
 	return unlikely(p->tcp & TCP_SYN) && !is_reply(flow) && reuses(flow, set);
+}
+
+/* The same for SCTP's INIT, too. */
+static __always_inline bool reused(const struct packet *p, const struct flow *flow,
+				   const struct xlvs_settings *set)
+{
+	if (p->protocol != IPPROTO_SCTP)
+		return reused_port(p, flow, set);
+	return p->tcp == SCTP_INIT && !is_reply(flow) && reuses(flow, set);
 }
 
 /*

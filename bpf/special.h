@@ -9,30 +9,94 @@
 #include "event.h"
 #include "known.h"
 #include "leave.h"
+#include "reuse.h"
 
+/* Read on behind the IP header; false for what only the kernel knows. */
+static __always_inline bool parse_transport(struct xdp_md *ctx, struct packet *p)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct sctp_chunk chunk;
+	__u32 behind;
+
+	if (is_ipsec(p->protocol))
+		return true;
+	if (p->protocol != IPPROTO_SCTP || !parse_sctp(data, end, p, &behind))
+		return false;
+	if (behind && !bpf_xdp_load_bytes(ctx, behind, &chunk, sizeof(chunk)))
+		sctp_second_chunk(p, &chunk);
+	return true;
+}
+
+/*
+ * Read the packet into the CPU's scratch: an enum parsed. A global function: verified once,
+ * and what it branched on is forgotten, which the forwarding behind it multiplies.
+ */
+__noinline int parse_special(struct xdp_md *ctx)
+{
+	struct xlvs_scratch *notes = scratch_get();
+	enum parsed what;
+	struct packet *p;
+
+	if (!notes)
+		return PARSED_OTHER;
+	p = &notes->packet;
+	__builtin_memset(p, 0, sizeof(*p));
+	what = parse_xdp(ctx, p);
+	if (what == PARSED_PROTOCOL && parse_transport(ctx, p))
+		what = PARSED_FLOW;
+	return what;
+}
+
+/* A packet of no connection: to the program that makes connections, if it may be for a service. */
+static __always_inline int offer_new(struct xdp_md *ctx, const struct packet *p,
+				     const struct xlvs_settings *set)
+{
+	struct xlvs_scratch *notes = scratch_get();
+	__u32 *service = service_find(p);
+
+	if (!service && !(set->flags & XLVS_HAS_OTHERS) && likely(!set->expected))
+		return pass_as(XLVS_NOT_OURS);
+	if (!notes)
+		return XDP_PASS;
+	notes->packet = *p;
+	notes->service = service ? *service : NOBODY;
+	bpf_tail_call(ctx, &programs, XLVS_PROG_NEW);
+	return drop_as(XLVS_DROP_RACE);
+}
+
+/* SCTP makes connections of its own, AH and ESP follow those of IKE. */
 static __always_inline int handle_special(struct xdp_md *ctx, const struct xlvs_settings *set)
 {
-	struct packet p = {};
+	struct xlvs_scratch *notes = scratch_get();
+	enum parsed what = parse_special(ctx);
+	struct packet *p;
 	struct flow flow;
-	enum parsed what = parse_xdp(ctx, &p);
+	bool found, once;
 	int verdict;
 
-	if (what != PARSED_FLOW && !(what == PARSED_PROTOCOL && !is_icmp(&p)))
-		return leave_fast_path(ctx, what, &p);
-	if (what != PARSED_FLOW)
+	if (!notes)
+		return XDP_PASS;
+	p = &notes->packet;
+	if (what == PARSED_PROTOCOL && !is_icmp(p))
 		return pass_as(XLVS_NOT_OURS);
-	if (made_for_it(&flow)) {
-		verdict = handle_known(ctx, &p, &flow, set, true);
-		conn_end(flow.conn, flow.ref);
-		return verdict;
+	if (what != PARSED_FLOW)
+		return leave_fast_path(ctx, what, p);
+	once = made_for_it(&flow);
+	found = once || (is_ipsec(p->protocol) ? related_find(p, &flow) : conn_find(p, &flow));
+	if (found && !once && p->protocol == IPPROTO_SCTP && reused(p, &flow, set)) {
+		conn_replace(&flow);
+		found = false;
 	}
-	if (!conn_find(&p, &flow))
-		return drop_as(XLVS_DROP_RACE);
+	if (!found)
+		return is_ipsec(p->protocol) ? pass_as(XLVS_NOT_OURS) : offer_new(ctx, p, set);
 	if (flow.conn->flags & XLVS_CONN_WATCHED) {
 		bpf_tail_call(ctx, &programs, XLVS_PROG_FTP);
 		return drop_as(XLVS_DROP_RACE);
 	}
-	return handle_known(ctx, &p, &flow, set, true);
+	verdict = handle_known(ctx, p, &flow, set, true);
+	if (once)
+		conn_end(flow.conn, flow.ref);
+	return verdict;
 }
 
 #endif

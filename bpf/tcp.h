@@ -6,14 +6,9 @@
 #ifndef XLVS_TCP_H
 #define XLVS_TCP_H
 
-#include "conn.h"
+#include "state.h"
 
 enum tcp_event { EVENT_SYN, EVENT_FIN, EVENT_ACK, EVENT_RST, EVENT_NONE };
-enum tcp_view {
-	VIEW_IN,      /* from the client, and the answers are seen too */
-	VIEW_OUT,     /* from the real server */
-	VIEW_IN_ONLY, /* from the client, answers go another way (DR, TUN) */
-};
 
 /* Shorter names make the table readable; the columns are the old states. */
 enum {
@@ -88,64 +83,28 @@ static __always_inline enum tcp_event tcp_event_of(__u8 flags)
 	return EVENT_NONE;
 }
 
-/* A template is worth keeping once a connection on it was answered (ip_vs_control_assure_ct). */
-static __always_inline void template_assure(const struct xlvs_conn *conn)
-{
-	struct xlvs_conn *template = conn_template(conn);
-
-	if (template && template->flags & XLVS_CONN_TEMPLATE &&
-	    READ_ONCE(template->state) == XLVS_TEMPLATE_NONE)
-		__sync_val_compare_and_swap(&template->state, XLVS_TEMPLATE_NONE,
-					    XLVS_TEMPLATE_ASSURED);
-}
-
-static __always_inline void load_move(__u32 dest, bool to_inactive)
-{
-	load_add(dest, !to_inactive, -1);
-	load_add(dest, to_inactive, 1);
-}
-
 /* The state that a packet leaves a connection in. */
 static __always_inline __u32 tcp_after(const struct xlvs_conn *conn, const struct packet *p,
 				       bool reply, const struct xlvs_settings *set)
 {
 	__u32 word = READ_ONCE(conn->state), state = word & 0xf;
 	enum tcp_event event = tcp_event_of(p->tcp);
-	bool seen_both = has_reply_key(conn->flags);
-	enum tcp_view view = reply ? VIEW_OUT : seen_both ? VIEW_IN : VIEW_IN_ONLY;
 
 	if (word == XLVS_STATE_ENDED || event == EVENT_NONE)
 		return XLVS_TCP_CLOSE;
-	return tcp_next[!!set->secure_states][view & 3][event & 3][state];
+	return tcp_next[!!set->secure_states][view_of(conn, reply) & 3][event & 3][state];
 }
 
-/*
- * Move the connection's state by one packet. Both CPUs may do so at once: whoever
- * swaps the word moves the counters, the other one's packet is as if it came first.
- */
+/* Move the connection's state by one packet. */
 static __always_inline void tcp_step(struct xlvs_conn *conn, const struct packet *p, bool reply,
 				     const struct xlvs_settings *set)
 {
-	__u32 word = READ_ONCE(conn->state), state = word & 0xf, timeout;
-	__u32 next = tcp_after(conn, p, reply, set);
-	bool inactive;
+	__u32 word = READ_ONCE(conn->state), next = tcp_after(conn, p, reply, set);
 
 	if (word == XLVS_STATE_ENDED)
 		return;
-	timeout = set->tcp_timeout[next & 0xf];
-	if (next != state) {
-		inactive = !(TCP_ACTIVE_STATES >> next & 1);
-		if (__sync_val_compare_and_swap(
-			    &conn->state, word,
-			    next | state << 8 | (inactive ? XLVS_STATE_INACTIVE : 0)) != word)
-			return;
-		if (inactive != !!(word & XLVS_STATE_INACTIVE))
-			load_move(conn->dest, inactive);
-		if (next == XLVS_TCP_ESTABLISHED)
-			template_assure(conn);
-	}
-	if (conn->timeout != timeout)
-		conn->timeout = timeout;
+	state_move(conn, word, next, !(TCP_ACTIVE_STATES >> next & 1), next == XLVS_TCP_ESTABLISHED,
+		   set->tcp_timeout[next & 0xf]);
 }
 
 #endif

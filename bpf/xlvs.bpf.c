@@ -23,11 +23,9 @@ SEC("xdp")
 int xlvs_known(struct xdp_md *ctx)
 {
 	struct xlvs_settings *set = settings_get();
-	struct xlvs_scratch *notes;
 	struct packet p = {};
 	struct flow flow;
 	enum parsed what;
-	__u32 *service;
 
 	if (!set)
 		return XDP_PASS;
@@ -39,16 +37,7 @@ int xlvs_known(struct xdp_md *ctx)
 			return handle_known(ctx, &p, &flow, set, false);
 		conn_replace(&flow);
 	}
-	service = service_find(&p);
-	if (!service && !(set->flags & XLVS_HAS_OTHERS) && likely(!set->expected))
-		return pass_as(XLVS_NOT_OURS);
-	notes = scratch_get();
-	if (!notes)
-		return XDP_PASS;
-	notes->packet = p;
-	notes->service = service ? *service : NOBODY;
-	bpf_tail_call(ctx, &programs, XLVS_PROG_NEW);
-	return drop_as(XLVS_DROP_RACE);
+	return offer_new(ctx, &p, set);
 }
 
 /* What the fast path leaves aside. */

@@ -1,84 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/*
- * TUN: an outer IP header DIP -> RIP before the packet (RFC 2003, RFC 2473), either
- * family around either. TTL, DSCP and DF come from inside, ECN as RFC 6040 has it.
- */
+/* TUN: the packet in an outer IP header (RFC 2003, RFC 2473). */
 #ifndef XLVS_FORWARD_TUN_H
 #define XLVS_FORWARD_TUN_H
 
-#include "../checksum.h"
-
-#define ECN_MASK 3
-#define ECN_CE	 3
-#define ECN_ECT0 2
-
-static __always_inline __u32 tunnel_header(const struct xlvs_dest *dest)
-{
-	return dest->family == XLVS_IPV4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
-}
-
-struct inner {
-	__u8 traffic_class;
-	__u8 ttl;
-	bool dont_fragment;
-};
-
-static __always_inline bool read_inner(void *data, void *end, const struct packet *p,
-				       struct inner *in)
-{
-	if (p->family == XLVS_IPV4) {
-		struct iphdr *ip = data + l3_of(p);
-
-		if ((void *)(ip + 1) > end)
-			return false;
-		in->traffic_class = ip->tos;
-		in->ttl = ip->ttl;
-		in->dont_fragment = ip->frag_off & bpf_htons(IP_DONT_FRAGMENT);
-	} else {
-		struct ipv6hdr *ip = data + l3_of(p);
-
-		if ((void *)(ip + 1) > end)
-			return false;
-		in->traffic_class = ip->priority << 4 | ip->flow_lbl[0] >> 4;
-		in->ttl = ip->hop_limit;
-		in->dont_fragment = false;
-	}
-	if ((in->traffic_class & ECN_MASK) == ECN_CE)
-		in->traffic_class = (in->traffic_class & ~ECN_MASK) | ECN_ECT0;
-	return true;
-}
-
-/* As words from registers: bytes stored and then summed as words would stall the CPU. */
-static __always_inline void write_outer_ipv4(struct iphdr *ip, const struct packet *p,
-					     const struct xlvs_dest *dest, const struct inner *in)
-{
-	__u32 protocol = p->family == XLVS_IPV4 ? IPPROTO_IPIP : IPPROTO_IPV6;
-	__u32 id = in->dont_fragment ? 0 : bpf_get_prandom_u32() << 16;
-	__be32 source = *(const __be32 *)dest->source, target = *(const __be32 *)dest->address;
-	__be32 head = bpf_htonl(0x45u << 24 | (__u32)in->traffic_class << 16 |
-				(__u16)(p->length + sizeof(*ip)));
-	__be32 fragment = bpf_htonl(id | (in->dont_fragment ? IP_DONT_FRAGMENT : 0));
-	__be32 life = bpf_htonl((__u32)in->ttl << 24 | protocol << 16);
-	__u64 sum = (__u64)head + fragment + life + source + target;
-	__be32 *word = (__be32 *)ip;
-
-	word[0] = head;
-	word[1] = fragment;
-	word[2] = life | bpf_htonl(bpf_ntohs((__u16)~csum_fold(sum)));
-	word[3] = source;
-	word[4] = target;
-}
-
-static __always_inline void write_outer_ipv6(struct ipv6hdr *ip, const struct packet *p,
-					     const struct xlvs_dest *dest, const struct inner *in)
-{
-	*(__be32 *)ip = bpf_htonl(6u << 28 | (__u32)in->traffic_class << 20);
-	ip->payload_len = bpf_htons(p->length);
-	ip->nexthdr = p->family == XLVS_IPV4 ? IPPROTO_IPIP : IPPROTO_IPV6;
-	ip->hop_limit = in->ttl;
-	__builtin_memcpy(&ip->saddr, dest->source, 16);
-	__builtin_memcpy(&ip->daddr, dest->address, 16);
-}
+#include "../outer.h"
 
 /*
  * Put the outer header in front, with room bytes for the link header before it. The
@@ -95,22 +20,7 @@ static __always_inline bool encapsulate(struct xdp_md *ctx, const struct packet 
 		return false;
 	data = (void *)(long)ctx->data;
 	end = (void *)(long)ctx->data_end;
-	if (room > 22)
-		return false;
-	if (dest->family == XLVS_IPV4) {
-		struct iphdr *ip = data + room;
-
-		if ((void *)(ip + 1) > end)
-			return false;
-		write_outer_ipv4(ip, p, dest, &in);
-	} else {
-		struct ipv6hdr *ip = data + room;
-
-		if ((void *)(ip + 1) > end)
-			return false;
-		write_outer_ipv6(ip, p, dest, &in);
-	}
-	return true;
+	return write_outer(data, end, room, dest, &in);
 }
 
 #endif

@@ -11,7 +11,7 @@ import ctypes
 import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from xlvs.dataplane import layout, libbpf
@@ -26,7 +26,7 @@ from xlvs.dataplane.tables import (
     possible_cpus,
     reset_sysctls,
 )
-from xlvs.model import Destination, DestinationKey, Forward, Service, ServiceKey
+from xlvs.model import Destination, DestinationKey, Forward, Service, ServiceKey, Tunnel
 
 XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT = range(5)
 LOOPBACK = 1  # where packets of a test run seem to come in
@@ -74,6 +74,7 @@ class Server:
     weight: int = 1
     upper: int = 0
     lower: int = 0
+    tunnel: Tunnel = field(default_factory=Tunnel)
 
 
 @dataclass
@@ -286,7 +287,12 @@ def _destination(server: Server) -> Destination:
     packed = ip_address(server.address).packed
     key = DestinationKey(2 if len(packed) == 4 else 10, packed, server.port)
     return Destination(
-        key, forward=server.method, weight=server.weight, upper=server.upper, lower=server.lower
+        key,
+        forward=server.method,
+        weight=server.weight,
+        upper=server.upper,
+        lower=server.lower,
+        tunnel=server.tunnel,
     )
 
 

@@ -21,7 +21,7 @@ def document(console: Console, command: str) -> Any:
 
 
 def test_services_and_destinations() -> None:
-    console = Console(MemoryDataPlane(size=1 << 20, carry_all=True))
+    console = Console(MemoryDataPlane(size=1 << 20))
     console.run("-A -t 10.0.0.1:80 -s sh -b sh-port -p 60 -M 255.255.255.0")
     console.run("-a -t 10.0.0.1:80 -r [2001:db8::2] -i --tun-type gue --tun-port 6080")
     console.run("-a -t 10.0.0.1:80 -r 10.1.0.1:8080 -m -w 3 -x 9 -y 4")

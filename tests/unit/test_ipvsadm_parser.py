@@ -50,9 +50,9 @@ LINE = st.one_of(
 )
 
 
-@given(st.lists(LINE, max_size=4), st.booleans())
-def test_any_arguments_get_an_answer(lines: list[list[str]], carry_all: bool) -> None:
-    console = Console(MemoryDataPlane(carry_all=carry_all))
+@given(st.lists(LINE, max_size=4))
+def test_any_arguments_get_an_answer(lines: list[list[str]]) -> None:
+    console = Console(MemoryDataPlane())
     console.run("-A -t 10.0.0.1:80 -s rr")
     console.run("-a -t 10.0.0.1:80 -r 10.0.0.2 -m")
     for words in lines:

@@ -84,7 +84,7 @@ def rules(entries: list[ServiceEntry]) -> dict[ServiceKey, tuple[Service, dict[D
 
 @given(st.data())
 def test_what_is_saved_comes_back(data: st.DataObject) -> None:
-    console = Console(MemoryDataPlane(carry_all=True))
+    console = Console(MemoryDataPlane())
     with console.plane.transaction() as transaction:
         for service in data.draw(st.lists(services(), max_size=6, unique_by=lambda one: one.key)):
             transaction.add_service(service)
@@ -120,7 +120,6 @@ def test_a_bad_line_is_reported_and_the_rest_goes_in() -> None:
         ("-a -t 10.0.0.9:80 -r 10.1.0.1", 255, "Service not defined"),
         ("-a -t 10.0.0.1:80 -r 10.1.0.1 -w x", 2, "illegal weight specified"),
         ("-A -t 10.0.0.2:80 --nosuch", 255, "--nosuch: unknown option"),
-        ("-A --sctp-service 10.0.0.2:80", 1, "SCTP services"),
         ("# remark", 255, "Try `ipvsadm -h'"),
         ("-L -n", 2, "Illegal 'list' command with the 'atomic' option"),
         ("-h", 2, "ipvsadm v1.31"),

@@ -13,7 +13,7 @@ from xlvs.dataplane import ruleset
 from xlvs.dataplane.host import BareHost, Link
 from xlvs.dataplane.memory import MemoryDataPlane
 from xlvs.dataplane.port import DataPlane
-from xlvs.errors import IpvsError, NotCarried
+from xlvs.errors import IpvsError
 from xlvs.model import (
     AF_INET,
     AF_INET6,
@@ -140,18 +140,6 @@ def test_the_kernels_errno(plane: MemoryDataPlane, errno: int, method: str, argu
     with plane.transaction() as transaction, pytest.raises(IpvsError) as caught:
         getattr(transaction, method)(*arguments)
     assert caught.value.errno == errno
-    assert plane.services() == before
-
-
-def test_not_carried_leaves_everything(plane: MemoryDataPlane) -> None:
-    before = plane.services()
-    with plane.transaction() as transaction:
-        with pytest.raises(NotCarried):
-            transaction.add_service(Service(replace(KEY, port=81, protocol=L4.SCTP)))
-        with pytest.raises(NotCarried):
-            transaction.add_destination(KEY, server(2, forward=Forward.TUNNEL, tunnel=GRE))
-        with pytest.raises(NotCarried):
-            transaction.edit_destination(KEY, server(1, forward=Forward.TUNNEL, tunnel=GRE))
     assert plane.services() == before
 
 

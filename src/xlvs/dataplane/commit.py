@@ -29,7 +29,16 @@ from xlvs.dataplane.rows import (
     write_timeouts,
 )
 from xlvs.dataplane.tables import Tables
-from xlvs.model import L4, Destination, DestinationKey, Forward, Service, SyncDaemon, Timeouts
+from xlvs.model import (
+    L4,
+    Destination,
+    DestinationKey,
+    Forward,
+    Service,
+    SyncDaemon,
+    Timeouts,
+    TunnelType,
+)
 
 _NO_SERVICE = 0xFFFFFFFF
 _FTP = 21
@@ -249,7 +258,10 @@ class Commit:
         if dest.fresh:
             self._prepare(dest, staged)
         source = self._host.source_towards(address) if what.forward == Forward.TUNNEL else None
-        local = layout.DEST_LOCAL if self._host.is_local(address) else 0
+        flags = layout.DEST_USED | layout.DEST_AVAILABLE
+        flags |= layout.DEST_LOCAL if self._host.is_local(address) else 0
+        if what.forward == Forward.TUNNEL and what.tunnel.type != TunnelType.IPIP:
+            flags |= layout.DEST_SPECIAL
         self._changes += journal.field(
             "dests",
             layout.DestRow,
@@ -263,7 +275,7 @@ class Commit:
             weight=what.weight,
             last_weight=dest.last_weight,
             forward=what.forward,
-            flags=layout.DEST_USED | layout.DEST_AVAILABLE | local,
+            flags=flags,
         )
         self._dests_high = max(self._dests_high, dest.row + 1)
 

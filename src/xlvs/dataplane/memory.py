@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from errno import EEXIST, ENOENT, ESRCH
 
-from xlvs.dataplane import carried, marks, ruleset, sysctl_rows, sysctls
+from xlvs.dataplane import marks, ruleset, sysctl_rows, sysctls
 from xlvs.dataplane.conntable import ConnectionBlock, blocks_of
 from xlvs.dataplane.host import BareHost, Host
 from xlvs.errors import IpvsError
@@ -37,15 +37,13 @@ from xlvs.model import (
 class MemoryDataPlane:
     """A whole data plane of plain values.
 
-    ``carry_all`` accepts every feature of IPVS instead of only those that the XDP
-    engine carries by now. ``size`` is the connection table size that listings print,
+    ``size`` is the connection table size that listings print,
     ``host`` the machine whose addresses and interfaces there are.
     """
 
-    def __init__(self, *, size: int = 4096, carry_all: bool = False, host: Host | None = None) -> None:
+    def __init__(self, *, size: int = 4096, host: Host | None = None) -> None:
         self.connection_entries: list[ConnectionEntry] = []
         self._size = size
-        self._carry_all = carry_all
         self._host = host or BareHost()
         self._rules = _Rules()
         self._open = False
@@ -62,7 +60,7 @@ class MemoryDataPlane:
         self._open = True
         try:
             draft = self._rules.copy()
-            yield MemoryTransaction(draft, self._host, self._carry_all)
+            yield MemoryTransaction(draft, self._host)
             self._rules = draft
         finally:
             self._open = False
@@ -169,10 +167,9 @@ class _Rules:
 class MemoryTransaction:
     """See :class:`xlvs.dataplane.port.Transaction`."""
 
-    def __init__(self, rules: _Rules, host: Host, carry_all: bool) -> None:
+    def __init__(self, rules: _Rules, host: Host) -> None:
         self._rules = rules
         self._host = host
-        self._carry_all = carry_all
 
     def add_service(self, service: Service) -> None:
         """See the port."""
@@ -207,7 +204,6 @@ class MemoryTransaction:
         address = destination.key.address
         local, broadcast = self._host.is_local(address), self._host.is_broadcast(address)
         ruleset.check_address(destination, local=local, broadcast=broadcast)
-        self._check_carried(destination)
         trashed = self._rules.trash.pop((key, destination.key), None)
         entry = replace(trashed, destination=destination) if trashed else DestinationEntry(destination)
         record.destinations[destination.key] = entry
@@ -219,7 +215,6 @@ class MemoryTransaction:
         entry = record.destinations.get(destination.key)
         if entry is None:
             raise IpvsError(ENOENT)
-        self._check_carried(destination)
         record.destinations[destination.key] = replace(entry, destination=destination)
 
     def delete_destination(self, key: ServiceKey, destination: DestinationKey) -> None:
@@ -281,12 +276,6 @@ class MemoryTransaction:
 
     def _check_service(self, service: Service) -> None:
         ruleset.check_service(service)
-        if not self._carry_all:
-            carried.require_service(service)
-
-    def _check_carried(self, destination: Destination) -> None:
-        if not self._carry_all:
-            carried.require_destination(destination)
 
     def _keep_busy(self, record: _Record) -> None:
         for entry in record.destinations.values():

@@ -6,7 +6,7 @@ import ctypes
 from ctypes import c_uint8
 
 from xlvs.dataplane import layout
-from xlvs.dataplane.tables import TCP_TIMEOUTS, Tables
+from xlvs.dataplane.tables import SCTP_TIMEOUTS, TCP_TIMEOUTS, Tables
 from xlvs.model import (
     AF_INET,
     AF_INET6,
@@ -122,3 +122,5 @@ def write_timeouts(settings: layout.Settings) -> None:
     for state, value in enumerate(seconds):
         settings.tcp_timeout[state] = value * settings.hz
     settings.udp_timeout = settings.tcp_seconds[2] * settings.hz
+    for state, value in enumerate(SCTP_TIMEOUTS):
+        settings.sctp_timeout[state] = value * settings.hz

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from errno import EEXIST, ENOENT, ENOMEM, ESRCH
 
-from xlvs.dataplane import carried, defence, layout, marks, ruleset, sysctl_rows, sysctls
+from xlvs.dataplane import defence, layout, marks, ruleset, sysctl_rows, sysctls
 from xlvs.dataplane.commit import Commit, StagedDest, StagedService
 from xlvs.dataplane.host import Host
 from xlvs.dataplane.journal import Change
@@ -56,7 +56,6 @@ class XdpTransaction:
         if old and not old.deleted:
             raise IpvsError(EEXIST)
         ruleset.check_service(service)
-        carried.require_service(service)
         row = next(self._service_rows(), None)
         if row is None:
             raise IpvsError(ENOMEM, f"no room for more than {layout.SERVICES} services")
@@ -68,7 +67,6 @@ class XdpTransaction:
         """See the port."""
         staged = self._require(service.key)
         ruleset.check_service(service)
-        carried.require_service(service)
         staged.change_scheduler(service)
 
     def delete_service(self, key: ServiceKey) -> None:
@@ -96,7 +94,6 @@ class XdpTransaction:
         local = self._host.is_local(address)
         broadcast = not local and self._host.is_broadcast(address)
         ruleset.check_address(destination, local=local, broadcast=broadcast)
-        carried.require_destination(destination)
         row = self._trashed().pop((key, destination.key), None)
         if row is None:
             row = next(self._dest_rows(), None)
@@ -114,7 +111,6 @@ class XdpTransaction:
         dest = staged.find(destination.key)
         if dest is None:
             raise IpvsError(ENOENT)
-        carried.require_destination(destination)
         dest.destination = destination
         dest.last_weight = destination.weight or dest.last_weight
         dest.changed = True

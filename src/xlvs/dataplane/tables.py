@@ -59,6 +59,8 @@ KERNEL_FLOOR = (6, 1)
 # Seconds by TCP state, in the order of layout.TCP_STATES (ip_vs_proto_tcp.c), and UDP's.
 TCP_TIMEOUTS = (2, 900, 120, 60, 120, 120, 10, 60, 30, 120, 120)
 UDP_TIMEOUT = 300
+# Seconds by SCTP state, in the order of layout.SCTP_STATES (ip_vs_proto_sctp.c).
+SCTP_TIMEOUTS = (2, 4, 61, 61, 61, 61, 61, 61, 900, 61, 61, 61, 4, 61)
 
 _SYS_MEMBARRIER = {"x86_64": 324, "aarch64": 283}
 _MEMBARRIER_CMD_GLOBAL = 1  # linux/membarrier.h: waits for a grace period of RCU

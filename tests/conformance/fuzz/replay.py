@@ -76,7 +76,7 @@ class GuestHost(BareHost):
 
 def memory_plane() -> MemoryDataPlane:
     """The in-memory engine on a machine like the recording guest."""
-    return MemoryDataPlane(carry_all=True, host=GuestHost())
+    return MemoryDataPlane(host=GuestHost())
 
 
 def differences(steps: Iterable[Step], plane: DataPlane, names: Names) -> Iterator[str]:

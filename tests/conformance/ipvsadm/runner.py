@@ -43,8 +43,8 @@ def run_section(section: Section, make_plane: Callable[[], DataPlane]) -> Iterat
 
 
 def run_recorded(section: Section) -> Iterator[tuple[Step, Answer]]:
-    """Run a section on the in-memory engine, with everything that the section needs."""
-    return run_section(section, lambda: MemoryDataPlane(carry_all=section.later))
+    """Run a section on the in-memory engine."""
+    return run_section(section, MemoryDataPlane)
 
 
 def run_step(step: Step, open_plane: Callable[[], DataPlane]) -> Answer:

@@ -36,13 +36,9 @@ class Step:
 
 @dataclass
 class Section:
-    """Steps that share one state, from an empty table on.
-
-    ``later`` marks features that the data plane does not carry yet.
-    """
+    """Steps that share one state, from an empty table on."""
 
     name: str
-    later: bool
     steps: list[Step] = field(default_factory=list)
 
 
@@ -51,10 +47,7 @@ def load(text: str | None = None) -> list[Section]:
     sections: list[Section] = []
     for number, line in enumerate((text or TABLE.read_text()).split("\n"), 1):
         if line.startswith("["):
-            name, _, mark = line[1:].rpartition("]")
-            if mark.strip() not in ("", "later"):
-                raise ValueError(f"line {number}: unknown mark {mark!r}")
-            sections.append(Section(name, mark.strip() == "later"))
+            sections.append(Section(line.strip("[]")))
         elif line.startswith("<= "):
             sections[-1].steps[-1].stdin += json.loads(line[3:])
         elif line.startswith("<"):

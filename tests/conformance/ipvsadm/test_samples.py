@@ -111,7 +111,7 @@ def test_numbers_of_every_size(sample: str, arguments: list[str]) -> None:
 
 
 def test_active_and_inactive_connections() -> None:
-    plane = MemoryDataPlane(carry_all=True)
+    plane = MemoryDataPlane()
     rules = re.findall(r"^ipvsadm (-[Aa] .*)$", SAMPLES_SCRIPT.read_text(), re.MULTILINE)[:10]
     for rule in rules:
         assert listing(plane, *rule.split()) == ""

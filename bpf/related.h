@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * IPsec beside its key exchange: AH and ESP between two addresses follow the connection
+ * that IKE (UDP, port 500 at both ends) has between them, as in ip_vs_proto_ah_esp.c.
+ */
+#ifndef XLVS_RELATED_H
+#define XLVS_RELATED_H
+
+#include "conn.h"
+
+#define IKE_PORT 500 /* RFC 7296, 2 */
+
+static __always_inline bool is_ipsec(__u8 protocol)
+{
+	return protocol == IPPROTO_AH || protocol == IPPROTO_ESP;
+}
+
+static __always_inline bool related_find(struct packet *p, struct flow *flow)
+{
+	__u8 protocol = p->protocol;
+	bool found;
+
+	p->protocol = IPPROTO_UDP; /* for the moment: there is no stack for another one */
+	p->sport = p->dport = bpf_htons(IKE_PORT);
+	found = conn_find(p, flow);
+	p->protocol = protocol;
+	return found;
+}
+
+#endif
