@@ -71,7 +71,10 @@ static __always_inline void expectation_hide(const struct xlvs_conn *conn, __u32
 		index_insert(tuple, conn->family, older_slot, BPF_NOEXIST);
 }
 
-/* Whether the packet is the first of a connection that waited for it: that has a port now. */
+/*
+ * Whether the packet is the first of a connection that waited for it: that has a port now.
+ * While tables are being replaced it is not filled in: the packet is dropped in the end.
+ */
 static __always_inline bool expectation_met(const struct packet *p, struct xlvs_scratch *notes,
 					    const struct xlvs_settings *set)
 {
@@ -79,12 +82,14 @@ static __always_inline bool expectation_met(const struct packet *p, struct xlvs_
 	struct xlvs_conn *conn;
 	__u32 slot, phase;
 
-	if (likely(!set->expected) || p->protocol != IPPROTO_TCP)
+	if (p->protocol != IPPROTO_TCP)
 		return false;
 	tuple_of_expected(p->saddr, p->daddr, p->dport, tuple);
 	conn = conn_under(tuple, p->family, notes, &slot);
 	if (!conn)
 		return false;
+	if (set->flags & XLVS_MIGRATING)
+		return true;
 	phase = READ_ONCE(conn->phase);
 	if ((phase & XLVS_PHASE) != XLVS_LIVE ||
 	    __sync_val_compare_and_swap(&conn->phase, phase,

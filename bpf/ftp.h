@@ -231,6 +231,8 @@ ftp_announcement(struct xdp_md *ctx, struct packet *p, const struct flow *flow,
 	if (!ftp_read(extended ? SAYS_229 : SAYS_227, p->family,
 		      FTP_WORD('2', '2', extended ? '9' : '7', ' '), ~0u, s->read))
 		return XLVS_FORWARDED;
+	if (!again && set->flags & XLVS_MIGRATING)
+		return XLVS_DROP_MIGRATING;
 	if (!again && !ftp_await_client(flow, r, notes, set))
 		return XLVS_DROP_TABLE_FULL;
 	made = ftp_write(notes, conn->vaddr, bpf_htons(r->port), extended);

@@ -39,7 +39,7 @@ static __always_inline int handle_new(struct xdp_md *ctx, struct xlvs_scratch *n
 	struct xlvs_service *service = bpf_map_lookup_elem(&services, &row);
 	__u32 next = XLVS_PROG_KNOWN;
 
-	if (expectation_met(p, notes, set)) {
+	if (unlikely(set->expected) && expectation_met(p, notes, set)) {
 		bpf_tail_call(ctx, &programs, XLVS_PROG_KNOWN);
 		return drop_as(XLVS_DROP_RACE);
 	}

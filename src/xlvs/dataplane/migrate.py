@@ -174,6 +174,8 @@ def _keys(row: layout.ConnRow, slot: int) -> Iterator[tuple[bytes, int]]:
         yield _engine_key(row), slot
         return
     kind = layout.KEY_TEMPLATE if row.flags & layout.CONN_TEMPLATE else layout.KEY_CONN
+    if row.flags & layout.CONN_NO_CPORT:
+        kind = layout.KEY_EXPECT
     yield caddr + vaddr + cport + vport + bytes((row.protocol, kind, 0, 0)), slot
     masq = row.flags & layout.CONN_METHOD == Forward.MASQ
     if not kind and (masq or row.flags & layout.CONN_LOCAL):
