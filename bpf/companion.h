@@ -18,8 +18,7 @@
 #include "reuse.h"
 #include "skb_tunnel.h"
 
-#define LOOPBACK 1   /* ifindex of lo in every network namespace */
-#define HEADERS	 128 /* enough for link, VLAN, IP with options and TCP's fixed part */
+#define HEADERS 128 /* enough for link, VLAN, IP with options and TCP's fixed part */
 /* skb->tc_index of what the companion has sent: it passes the egress hook again. */
 #define SENT_MARK 0x786c
 

@@ -12,6 +12,7 @@
 
 #define AF_INET	 2
 #define AF_INET6 10
+#define LOOPBACK 1 /* ifindex of lo in every network namespace */
 
 /* Copy a cached hop; false when there is none, it is stale or being written. */
 static __always_inline bool hop_cached(const struct xlvs_hop *cache, struct xlvs_hop *hop,
@@ -73,14 +74,18 @@ static __always_inline enum xlvs_outcome hop_refusal(long answer)
 						       : XLVS_DROP_NO_ROUTE;
 }
 
-/* Ask the kernel's routing; length, if not 0, is compared with the route's MTU. */
+/*
+ * Ask the kernel's routing; length, if not 0, is compared with the route's MTU. What goes to
+ * a real server has no source here: like IPVS, the director sends it as its own, whether or
+ * not it forwards (lo does, `up` sees to it). What comes back is forwarded.
+ */
 static __always_inline long route_lookup(void *ctx, __u32 ingress, __u8 family, const __u8 *source,
 					 const __u8 *target, __u32 length,
 					 struct bpf_fib_lookup *fib)
 {
 	__builtin_memset(fib, 0, sizeof(*fib));
 	fib->tot_len = length;
-	fib->ifindex = ingress;
+	fib->ifindex = source ? ingress : LOOPBACK;
 	if (family == XLVS_IPV4) {
 		fib->family = AF_INET;
 		fib->ipv4_src = source ? *(const __be32 *)source : 0;

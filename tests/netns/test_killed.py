@@ -30,7 +30,7 @@ KILLED = """if True:
         setattr(libbpf, name, deadly(getattr(libbpf, name)))
     for name in ("begin", "catch_up", "finish"):
         setattr(migrate.Migration, name, deadly(getattr(migrate.Migration, name)))
-    for name in ("_arm", "_settle", "_allow_own_vip", "_refresh_hosts"):
+    for name in ("_arm", "_settle", "_prepare_loopback", "_refresh_hosts"):
         setattr(plane.Plane, name, deadly(getattr(plane.Plane, name)))
     os.rename, shutil.rmtree = deadly(os.rename), deadly(shutil.rmtree)
     from xlvs.cli.main import main

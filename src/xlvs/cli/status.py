@@ -10,8 +10,10 @@ from typing import Any
 from xlvs.cli.engine import open_plane
 from xlvs.daemon import supervise
 from xlvs.dataplane import layout
-from xlvs.dataplane.plane import Plane, forwarding
+from xlvs.dataplane.loopback import forwarding
+from xlvs.dataplane.plane import Plane
 
+OFF = "OFF: no answer of NAT's real servers passes"
 SUMMARY = "show interfaces, table fill, packets by outcome, forwarding and helper"
 
 
@@ -72,7 +74,7 @@ def _print(found: dict[str, Any]) -> None:
     print(f"table:      {table['used']} of {table['size']} connections ({share:.1f} %)")
     print(f"rules:      {found['services']} services, {found['destinations']} destinations")
     for family, name in (("ipv4", "IPv4"), ("ipv6", "IPv6")):
-        print(f"forwarding: {name} {'on' if found['forwarding'][family] else 'OFF: nothing is forwarded'}")
+        print(f"forwarding: {name} {'on' if found['forwarding'][family] else OFF}")
     helper = found["helper"]
     print(f"helper:     {f'running (pid {helper})' if helper else 'not running: `xlvs up` starts it'}")
     if found["helper_trouble"]:

@@ -8,9 +8,15 @@ from collections.abc import Sequence
 
 from xlvs.cli.engine import open_plane
 from xlvs.daemon import supervise
-from xlvs.dataplane.plane import MODES, forwarding
+from xlvs.dataplane.loopback import forwarding
+from xlvs.dataplane.plane import MODES
 
 SUMMARY = "attach the data plane to interfaces (again: replace it under traffic)"
+
+_FORWARDING = {
+    "ipv4": ("IPv4", "net.ipv4.ip_forward"),
+    "ipv6": ("IPv6", "net.ipv6.conf.all.forwarding"),
+}
 
 _EPILOG = """\
 Name every interface that clients or real servers are reached by. Running it again
@@ -55,10 +61,10 @@ def main(arguments: Sequence[str]) -> int:
         print(f"xlvs: {warning}", file=sys.stderr)
     if not chosen.no_helper:
         supervise.start()
-    for family, switch in (("ipv4", "net.ipv4.ip_forward"), ("ipv6", "net.ipv6.conf.all.forwarding")):
+    for family, (name, switch) in _FORWARDING.items():
         if not forwarding()[family]:
             print(
-                f"xlvs: {switch} is 0: no {'IPv4' if family == 'ipv4' else 'IPv6'} packet will be forwarded "
+                f"xlvs: {switch} is 0: answers of NAT's {name} real servers will not be forwarded "
                 f"until `sysctl -w {switch}=1`",
                 file=sys.stderr,
             )

@@ -17,9 +17,8 @@ import shutil
 import socket
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 
-from xlvs.dataplane import defence, layout, libbpf, migrate, pins, sysctl_rows
+from xlvs.dataplane import defence, layout, libbpf, loopback, migrate, pins, sysctl_rows
 from xlvs.dataplane.attach import LOOPBACK, Attached, Interfaces, pinned
 from xlvs.dataplane.host import Host
 from xlvs.dataplane.rows import write_timeouts
@@ -39,8 +38,6 @@ MIN_SLOTS, MAX_SLOTS = 1 << 10, 1 << 27
 ICMP_ERRORS_A_SECOND = 1000  # net.ipv4.icmp_msgs_per_sec's default, but for each CPU
 TICKS_A_SECOND = 128
 HOP_LOOKS_A_SECOND = 10  # how often a packet has its next hop looked up again
-
-_ACCEPT_LOCAL = "/proc/sys/net/ipv4/conf/lo/accept_local"
 
 
 class Plane:
@@ -98,7 +95,7 @@ class Plane:
                 self._interfaces.attach(home, devices, mode)
                 self._arm(home)
                 if not running:
-                    self._allow_own_vip()
+                    self._prepare_loopback()
                 if move:
                     move.catch_up()
                 self._interfaces.swap(home, devices)
@@ -177,7 +174,7 @@ class Plane:
         if self._tables.settings.flags & layout.MIGRATING:
             migrate.abandon(self._tables)
         if before is None:
-            self._restore_sysctl()
+            loopback.restore(self._loopback_note)
         shutil.rmtree(home)
 
     def _settle(self, home: str) -> None:
@@ -213,7 +210,7 @@ class Plane:
     def _take_down(self) -> None:
         self._interfaces.detach_all()
         self._host.release()
-        self._restore_sysctl()
+        loopback.restore(self._loopback_note)
         # Whoever still has these tables open sees that they are not up any more.
         self._tables.settings.generation = 0
         for name in os.listdir(self._tables.folder):
@@ -250,6 +247,7 @@ class Plane:
         with self._tables.locked(exclusive=True):
             if self._tables.have_conns:
                 self._recover()
+                loopback.hold()
                 self._refresh_hosts()
 
     def defend(self) -> None:
@@ -285,51 +283,15 @@ class Plane:
         return sorted({layout.plain_address(row.address, row.family) for row in rows})
 
     @property
-    def _sysctl_note(self) -> str:
-        return f"{pins.run_folder()}/{pins.netns_cookie():016x}.accept_local"
+    def _loopback_note(self) -> str:
+        return f"{pins.run_folder()}/{pins.netns_cookie():016x}.lo"
 
-    def _allow_own_vip(self) -> None:
-        """Let lo take packets from the VIP to the VIP (answers to the director itself)."""
-        try:
-            with open(_ACCEPT_LOCAL, "r+") as sysctl:
-                before = sysctl.read().strip()
-                if not os.path.exists(self._sysctl_note):
-                    with open(self._sysctl_note, "w") as note:
-                        note.write(before)
-                sysctl.seek(0)
-                sysctl.write("1")
-        except OSError as error:
-            self.warnings.append(
-                f"cannot write {_ACCEPT_LOCAL} ({error.strerror}): "
-                "the director itself will reach its VIPs only if it is 1"
-            )
-
-    def _restore_sysctl(self) -> None:
-        try:
-            with open(self._sysctl_note) as note:
-                before = note.read()
-        except FileNotFoundError:
-            return
-        with suppress(OSError), open(_ACCEPT_LOCAL, "w") as sysctl:
-            sysctl.write(before)
-        os.unlink(self._sysctl_note)
+    def _prepare_loopback(self) -> None:
+        self.warnings += loopback.prepare(self._loopback_note)
 
 
 def _is_link(name: str) -> bool:
     return name.startswith("link-")
-
-
-def forwarding() -> dict[str, bool]:
-    """Whether the kernel forwards, by family: without it routing answers nothing."""
-    paths = {"ipv4": "/proc/sys/net/ipv4/ip_forward", "ipv6": "/proc/sys/net/ipv6/conf/all/forwarding"}
-    result = {}
-    for family, path in paths.items():
-        try:
-            with open(path) as text:
-                result[family] = text.read().strip() != "0"
-        except OSError:
-            result[family] = False
-    return result
 
 
 def _find_interfaces(names: Sequence[str]) -> dict[int, str]:
