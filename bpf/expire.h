@@ -210,6 +210,8 @@ static __always_inline void step_rates(struct xlvs_settings *set)
 		set->rates_due += RATE_SECONDS * set->hz;
 		if ((__s32)(now() - set->rates_due) >= 0) /* first step, or long asleep */
 			set->rates_due = now() + RATE_SECONDS * set->hz;
+		if (!set->sysctl.run_estimation) /* rates stay as they are (estimation_timer) */
+			return;
 		set->rates_next = 1;
 	}
 	walk.first = set->rates_next - 1;

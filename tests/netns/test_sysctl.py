@@ -57,6 +57,34 @@ def test_values_are_kept_all_or_none() -> None:
     assert xlvs("sysctl", "-w", "sloppy_tcp", check=False).returncode == 1
 
 
+# Packets for the first service, as if they had come; prints the estimator's average then.
+COUNT = """if True:
+    import sys, time
+    from xlvs.dataplane import layout
+    from xlvs.dataplane.tables import Tables
+    tables = Tables()
+    tables.row("counters", layout.CounterRow, layout.ROW_SERVICE).values[1] += int(sys.argv[1])
+    time.sleep(float(sys.argv[2]))
+    print(tables.rate_row(layout.ROW_SERVICE).average[1])"""
+
+
+def counted(packets: int, seconds: float) -> int:
+    command = ["ip", "netns", "exec", NAMESPACE, sys.executable, "-c", COUNT, str(packets), str(seconds)]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.usefixtures("namespace")
+def test_rates_stand_still_without_estimation() -> None:
+    xlvs("up", "eth0", "--no-helper")
+    xlvs("ipvsadm", "-A", "-t", "10.0.0.1:80")
+    assert counted(1_000_000, 3) > 0
+    xlvs("sysctl", "run_estimation=0")
+    still = counted(0, 1)
+    assert counted(1_000_000, 5) == still
+    xlvs("sysctl", "run_estimation=1")
+    assert counted(0, 3) != still
+
+
 @pytest.mark.usefixtures("namespace")
 def test_the_memory_decides_where_it_is_asked_to() -> None:
     xlvs("up", "eth0")
