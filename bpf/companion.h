@@ -324,6 +324,7 @@ static __always_inline bool own_connection(struct __sk_buff *skb, const struct p
 		return false;
 	notes->packet = *p;
 	notes->foreign = 0;
+	notes->caller = 0;
 	notes->engine.length = 0;
 	switch (admit(row, true)) {
 	case ADMITTED:

@@ -86,7 +86,7 @@ static __always_inline bool made_for_it(struct flow *flow)
 		return false;
 	flow->ref = notes->once - 1;
 	notes->once = 0;
-	flow->conn = conn_at(flow->ref);
+	flow->conn = conn_at(flow->ref & XLVS_REF_SLOT);
 	if (!flow->conn)
 		return false;
 	flow->generation = flow->conn->phase & ~XLVS_PHASE;

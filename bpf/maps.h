@@ -54,6 +54,8 @@ MMAPABLE_ARRAY(rates, struct xlvs_rate, XLVS_ROWS);
 HASH(service_index, struct xlvs_service_key, __u32, XLVS_SERVICES);
 MMAPABLE_ARRAY(buckets, struct xlvs_bucket_pair, XLVS_BUCKETS / 2);
 MMAPABLE_ARRAY(mark_rules, struct xlvs_mark_rule, XLVS_MARK_RULES);
+/* Real servers that may begin a conversation, by address and port: rows of dests. */
+HASH(callers, struct xlvs_service_key, __u32, XLVS_CALLERS);
 HASH(addresses, struct xlvs_service_key, __u32, XLVS_ADDRESSES);
 HASH(ports, __u32, struct xlvs_port, XLVS_PORTS);
 
@@ -117,6 +119,7 @@ struct xlvs_scratch {
 	__u32 service;		 /* row of the service it is for, or NOBODY: to be found */
 	__u32 mark;		 /* the packet's */
 	__u32 once;		 /* slot + 1 of the connection made for this packet alone */
+	__u32 caller;		 /* row + 1 of the destination that began the conversation */
 	__u32 foreign; /* routing would take the packet elsewhere, and may (cache_bypass) */
 	struct birth birth;
 	struct xlvs_key6 other; /* a key that may be in its way */

@@ -98,6 +98,10 @@ static __always_inline bool follow_template(const struct packet *p,
 	if (service->engine)
 		tuple_of_engine(&birth->tuple, (const __u8 *)&notes->engine_hash, p->family);
 	template = template_find(birth, set, &notes->other);
+	if (template && notes->caller && template->dest != notes->caller - 1) {
+		template_put_away(template, birth);
+		template = 0;
+	}
 	birth->dest = template ? template->dest : NOBODY;
 	return template;
 }
@@ -209,7 +213,7 @@ __noinline int admit(__u32 service_row, __u32 own)
 	notes->birth.template_phase = 0;
 	followed = persistent && follow_template(p, service, notes, set);
 	if (!followed)
-		notes->birth.dest = schedule(service, p);
+		notes->birth.dest = notes->caller ? notes->caller - 1 : schedule(service, p);
 	row = notes->birth.dest;
 	dest = bpf_map_lookup_elem(&dests, &row);
 	if (!dest && !notes->foreign)

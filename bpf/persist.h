@@ -64,6 +64,14 @@ static __always_inline bool template_serves(const struct xlvs_conn *template,
 	return dest->weight || !set->sysctl.expire_quiescent_template;
 }
 
+/* Take a template that is valid no more out of the way. */
+static __always_inline void template_put_away(struct xlvs_conn *template, const struct birth *birth)
+{
+	index_remove(&birth->tuple, birth->family, birth->template_slot);
+	template->vport = NO_PORT;
+	template->dport = NO_PORT;
+}
+
 /*
  * The living template under the birth's key, its slot in birth.template_slot; one that
  * cannot serve any more is put out of the way.
@@ -85,9 +93,7 @@ template_find(struct birth *birth, const struct xlvs_settings *set, struct xlvs_
 		return 0;
 	if (template_serves(template, set))
 		return template;
-	index_remove(&birth->tuple, birth->family, birth->template_slot);
-	template->vport = NO_PORT;
-	template->dport = NO_PORT;
+	template_put_away(template, birth);
 	return 0;
 }
 

@@ -95,7 +95,7 @@ static __always_inline int handle_special(struct xdp_md *ctx, const struct xlvs_
 	}
 	verdict = handle_known(ctx, p, &flow, set, true);
 	if (once)
-		conn_end(flow.conn, flow.ref);
+		conn_end(flow.conn, flow.ref & XLVS_REF_SLOT);
 	return verdict;
 }
 

@@ -6,6 +6,7 @@
 #include "error.h"
 #include "expect.h"
 #include "hop.h"
+#include "caller.h"
 #include "new.h"
 #include "sip.h"
 
@@ -43,9 +44,11 @@ static __always_inline int handle_new(struct xdp_md *ctx, struct xlvs_scratch *n
 		bpf_tail_call(ctx, &programs, XLVS_PROG_KNOWN);
 		return drop_as(XLVS_DROP_RACE);
 	}
-	if (!service)
+	notes->caller = 0;
+	if (service)
+		read_on(ctx, p, service, notes, set);
+	else if (!call_turned_round(ctx, p, notes, set, &row))
 		return pass_as(XLVS_NOT_OURS);
-	read_on(ctx, p, service, notes, set);
 	switch (admit(row, false)) {
 	case ADMIT_NO_CONNECTION:
 		return pass_as(XLVS_PASS_NO_CONNECTION);
@@ -60,6 +63,8 @@ static __always_inline int handle_new(struct xdp_md *ctx, struct xlvs_scratch *n
 	case ADMIT_LATER:
 		return drop_as(XLVS_DROP_MIGRATING);
 	case ADMITTED_ONCE:
+		if (notes->caller) /* the packet is an answer */
+			notes->once = ((notes->once - 1) | XLVS_REF_REPLY) + 1;
 		next = XLVS_PROG_SPECIAL;
 		break;
 	default:

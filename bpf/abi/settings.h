@@ -21,10 +21,11 @@ enum xlvs_program {
 #define XLVS_MIGRATING 1u /* tables are being replaced: unknown TCP waits for a resend */
 #define XLVS_HOLD      2u /* XDP is off an interface for a moment: its packets wait for a resend */
 /* What a packet without an exact service may still be for. */
-#define XLVS_HAS_MARKS	4u  /* a service by mark */
-#define XLVS_HAS_FTP	8u  /* a service of port 21: its data connections */
-#define XLVS_HAS_PORT0	16u /* a service of every port */
-#define XLVS_HAS_OTHERS (XLVS_HAS_MARKS | XLVS_HAS_FTP | XLVS_HAS_PORT0)
+#define XLVS_HAS_MARKS	 4u  /* a service by mark */
+#define XLVS_HAS_FTP	 8u  /* a service of port 21: its data connections */
+#define XLVS_HAS_PORT0	 16u /* a service of every port */
+#define XLVS_HAS_CALLERS 32u /* a service whose servers may begin conversations (sip) */
+#define XLVS_HAS_OTHERS	 (XLVS_HAS_MARKS | XLVS_HAS_FTP | XLVS_HAS_PORT0 | XLVS_HAS_CALLERS)
 
 /*
  * IPVS's sysctls (Documentation/networking/ipvs-sysctl.rst) under their own names and

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from tests.packet.director import XDP_DROP, XDP_REDIRECT, Director, Server
+from tests.packet.director import XDP_DROP, XDP_PASS, XDP_REDIRECT, Director, Server
 from tests.packet.frames import TCP, UDP, Datagram
 from xlvs.dataplane import layout, libbpf
 from xlvs.dataplane.rows import swap16
@@ -244,3 +244,48 @@ def test_one_packet_scheduling_leaves_nothing(director: Director, family: int) -
     assert director.index_size() == 0
     assert all(director.loads(each) == (0, 0) for each in SERVERS[family])
     assert director.run(datagram.frame())[0] == XDP_REDIRECT
+
+
+def call(call_id: bytes, server: str, sport: int = 5060, number: int = 9) -> bytes:
+    """What a real server sends of its own accord."""
+    text = b"INVITE sip:b@a SIP/2.0\r\nCall-ID: " + call_id + b"\r\n\r\n"
+    return Datagram(server, client(4, number), sport, 6000, payload=text).frame()
+
+
+def test_a_server_that_calls_out_is_answered_at_its_service(director: Director) -> None:
+    persistent(director, 4, UDP, 5060, server_port=5060, pe_name="sip")
+    server = SERVERS[4][1]
+    verdict, _ = director.run(call(b"out@example.org", server))
+    assert verdict != XDP_PASS
+    rows = director.connections()
+    assert [row.flags & layout.CONN_TEMPLATE != 0 for row in rows].count(True) == 1
+    (conn,) = (row for row in rows if not row.flags & layout.CONN_TEMPLATE)
+    assert bytes(conn.caddr)[:4] == ip_address(client(4, 9)).packed
+    assert (swap16(conn.cport), swap16(conn.vport), swap16(conn.dport)) == (6000, 5060, 5060)
+    _, after = director.exchange(call(b"out@example.org", server))
+    assert after[26:30] == ip_address(VIP[4]).packed
+    answer = Datagram(client(4, 9), VIP[4], 6000, 5060, payload=b"x")
+    assert chosen(director, answer.frame()) == server
+    # The call stays with the server that began it, wherever else it comes from.
+    text = b"BYE x\r\nCall-ID: out@example.org\r\n\r\n"
+    assert chosen(director, Datagram(client(4, 9), VIP[4], 7000, 5060, payload=text).frame()) == server
+
+
+@pytest.mark.parametrize(
+    "frame", [call(b"x", "10.19.0.77"), call(b"x", SERVERS[4][0], 5061), call(b"", SERVERS[4][0])]
+)
+def test_who_else_calls_is_left_alone(director: Director, frame: bytes) -> None:
+    persistent(director, 4, UDP, 5060, server_port=5060, pe_name="sip")
+    assert director.run(frame)[0] == XDP_PASS
+    assert not director.connections()
+
+
+def test_a_server_that_left_calls_no_more(director: Director) -> None:
+    key = persistent(director, 4, UDP, 5060, server_port=5060, pe_name="sip")
+    director.remove(key, Server(SERVERS[4][0], 5060))
+    assert director.run(call(b"x", SERVERS[4][0]))[0] == XDP_PASS
+    change = director.transaction()
+    change.delete_service(key)
+    director.tables.apply(change.changes())
+    assert not list(libbpf.keys(director.tables.fd("callers"), 20))
+    assert not director.tables.settings.flags & layout.HAS_CALLERS

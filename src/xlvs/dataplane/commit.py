@@ -14,7 +14,7 @@ from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from xlvs.dataplane import addresses, journal, layout
+from xlvs.dataplane import addresses, callers, journal, layout
 from xlvs.dataplane.buckets import Candidate, table_of
 from xlvs.dataplane.host import Host
 from xlvs.dataplane.journal import Change, Write
@@ -135,6 +135,7 @@ class Commit:
             self._daemons(daemons)
         self._settings(flags=self._lookups(living, dead))
         self._changes += addresses.changes(self._tables, living, dead)
+        self._changes += callers.changes(self._tables, living, dead)
         self._settings(rules_version=self._version)
         return self._changes
 
@@ -192,9 +193,9 @@ class Commit:
         """settings.flags with what packets without an exact service may still be for."""
         gone = {staged.row for staged in dead}
         high = self._tables.settings.services_high
-        used, marks, ports = (
+        used, marks, ports, kinds = (
             self._tables.column("services", layout.ServiceRow, name, high)
-            for name in ("flags", "fwmark", "port")
+            for name in ("flags", "fwmark", "port", "scheduler")
         )
         # The port as the wire has it, then protocol and family: one word of the row.
         services = {
@@ -204,11 +205,14 @@ class Commit:
         }
         keys = (staged.service.key for staged in living)
         services |= {(key.fwmark != 0, swap16(key.port), key.protocol) for key in keys}
+        # The engine is in the byte behind the scheduler's.
+        engines = any(kinds[number] >> 8 & 0xFF for number in range(high) if number not in gone)
         flags: int = self._tables.settings.flags
         for flag, wanted in (
             (layout.HAS_MARKS, any(mark for mark, _, _ in services)),
             (layout.HAS_FTP, (False, swap16(_FTP), int(L4.TCP)) in services),
             (layout.HAS_PORT0, any(not mark and not port for mark, port, _ in services)),
+            (layout.HAS_CALLERS, engines or any(staged.service.pe_name for staged in living)),
         ):
             flags = flags | flag if wanted else flags & ~flag
         return flags

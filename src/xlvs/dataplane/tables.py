@@ -37,6 +37,7 @@ RULE_MAPS = (
     "buckets",
     "mark_rules",
     "mark_prefixes",
+    "callers",
     "addresses",
     "ports",
 )
