@@ -206,7 +206,11 @@ class Commit:
         keys = (staged.service.key for staged in living)
         services |= {(key.fwmark != 0, swap16(key.port), key.protocol) for key in keys}
         # The engine is in the byte behind the scheduler's.
-        engines = any(kinds[number] >> 8 & 0xFF for number in range(high) if number not in gone)
+        engines = any(
+            kinds[number] >> 8 & 0xFF
+            for number in range(high)
+            if used[number] & layout.SERVICE_USED and number not in gone
+        )
         flags: int = self._tables.settings.flags
         for flag, wanted in (
             (layout.HAS_MARKS, any(mark for mark, _, _ in services)),
