@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
 from collections.abc import Sequence
 from ipaddress import ip_address
@@ -26,8 +27,19 @@ def packed(address: str) -> bytes:
     return ip_address(address).packed
 
 
+def age(director: Director, seconds: int) -> None:
+    """Let what lblcr remembers grow older."""
+    map_fd = director.tables.fd("localities")
+    for key in list(libbpf.keys(map_fd, ctypes.sizeof(layout.LocalityKey))):
+        found = libbpf.lookup(map_fd, key, ctypes.sizeof(layout.Locality))
+        if found:
+            entry = layout.Locality.from_buffer_copy(found)
+            entry.modified = (entry.modified - seconds * HZ) & 0xFFFFFFFF
+            libbpf.update(map_fd, key, bytes(entry))
+
+
 class History:
-    """One service and its model. Servers are at one address each; a test chooses the steps."""
+    """One service and its model, if it has one. Servers are at one address each; a test chooses the steps."""
 
     def __init__(
         self,
@@ -51,7 +63,7 @@ class History:
         mask = 0xFFFFFFFF if family == 2 else 128
         change.add_service(Service(self.key, scheduler=scheduler, flags=bits, netmask=mask))
         director.tables.apply(change.changes())
-        self.model: Model = MODELS[scheduler]([], flags)
+        self.model: Model = MODELS.get(scheduler, Model)([], flags)  # twos has none
         if isinstance(self.model, Locality):
             self.model.expiration = EXPIRATION
             director.tables.settings.sysctl.lblcr_expiration = EXPIRATION
@@ -114,16 +126,7 @@ class History:
         """Let lblcr's sets grow older."""
         assert isinstance(self.model, Locality)
         self.model.now += seconds
-        tables = self.director.tables
-        for key in list(libbpf.keys(tables.fd("localities"), 24)):
-            entry = layout.Locality.from_buffer_copy(self.entry(key))
-            entry.modified = (entry.modified - seconds * HZ) & 0xFFFFFFFF
-            libbpf.update(tables.fd("localities"), key, bytes(entry))
-
-    def entry(self, key: bytes) -> bytes:
-        found = libbpf.lookup(self.director.tables.fd("localities"), key, 16 + 4 * layout.LOCALITY_DESTS)
-        assert found
-        return found
+        age(self.director, seconds)
 
     # -- choices ---------------------------------------------------------------------
 
