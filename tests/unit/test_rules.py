@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xlvs.dataplane import journal, layout
-from xlvs.dataplane.commit import StagedDest, StagedService, moved_mark
+from xlvs.dataplane.commit import StagedDest, StagedService, moved_mark, overloaded
 from xlvs.dataplane.journal import Change, Entry, Write, index
 from xlvs.dataplane.rows import swap16
 from xlvs.dataplane.tables import kernel_version
@@ -105,3 +105,26 @@ def test_wrr_goes_on_from_the_head(weight: int, steps: list[tuple[int, int]], ex
     service = staged("wrr", [1], [1])
     service.wrr_steps = steps
     assert moved_mark(service, 1 | weight << 32, 0) == expected << 32
+
+
+@pytest.mark.parametrize(
+    ("busy", "connections", "thresholds", "expected"),
+    [
+        (False, 7, [(5, 0)], True),
+        (False, 7, [(7, 0)], True),
+        (False, 7, [(8, 0)], False),
+        (True, 10, [(12, 0)], True),
+        (True, 10, [(14, 0)], False),
+        (True, 10, [(20, 3)], True),
+        (True, 5, [(10, 6)], False),
+        (True, 5, [(8, 3)], True),
+        (True, 5, [(8, 0)], False),
+        (True, 10, [(0, 0)], False),
+        (False, 7, [(5, 0), (8, 0)], True),
+    ],
+)
+def test_thresholds_changed(
+    busy: bool, connections: int, thresholds: list[tuple[int, int]], expected: bool
+) -> None:
+    """As asked of IPVS on Linux 6.1.192, one change at a time."""
+    assert overloaded(busy, connections, thresholds) is expected

@@ -51,6 +51,8 @@ class StagedDest:
     destination: Destination
     row: int | None = None
     last_weight: int = 0  # the last one that was not 0, or the one it was added with
+    # Upper and lower after each change: what comes of them depends on those before.
+    thresholds: list[tuple[int, int]] = field(default_factory=list)
     fresh: bool = False  # the row is new or from the trash: to be filled
     changed: bool = False
 
@@ -260,9 +262,9 @@ class Commit:
         if not dest.changed:
             return
         what, address = dest.destination, dest.destination.key.address
-        if not what.upper or what.upper > self._tables.dest_row(dest.row).upper:
-            # __ip_vs_update_dest: a threshold out of the way ends the overload.
-            self._changes += journal.field("loads", layout.LoadRow, dest.row, flags=0)
+        load = self._tables.load_row(dest.row)
+        busy = overloaded(load.flags & layout.LOAD_OVERLOADED, load.active + load.inactive, dest.thresholds)
+        self._changes += journal.field("loads", layout.LoadRow, dest.row, flags=layout.LOAD_OVERLOADED * busy)
         if dest.fresh:
             self._prepare(dest, staged)
         source = self._host.source_towards(address) if what.forward == Forward.TUNNEL else None
@@ -370,6 +372,20 @@ def wrr_measure(weights: list[int]) -> tuple[int, int]:
     """wrr's step (the weights' greatest common divisor) and greatest weight less (step - 1)."""
     step = math.gcd(*(weight for weight in weights if weight > 0)) or 1
     return step, max(weights, default=0) - (step - 1)
+
+
+def overloaded(busy: bool, connections: int, thresholds: list[tuple[int, int]]) -> bool:
+    """Whether a destination with so many connections is overloaded after changes of its thresholds.
+
+    From the upper one on it is; below the lower one, or without one three quarters of the
+    upper, it is not; in between, it remains what it was.
+    """
+    for upper, lower in thresholds:
+        if upper and connections >= upper:
+            busy = True
+        elif not upper or (connections < lower if lower else connections * 4 < upper * 3):
+            busy = False
+    return bool(busy)
 
 
 def moved_mark(staged: StagedService, mark: int, unused: int) -> int:

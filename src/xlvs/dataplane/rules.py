@@ -101,6 +101,7 @@ class XdpTransaction:
             raise IpvsError(ENOMEM, f"no room for more than {layout.DESTS} destinations")
         # At the head, as the kernel does: that is what makes its schedulers' order.
         dest = StagedDest(destination, row, last_weight=destination.weight, fresh=True, changed=True)
+        dest.thresholds.append((destination.upper, destination.lower))
         staged.dests.insert(0, dest)
         staged.note_change()
 
@@ -113,6 +114,7 @@ class XdpTransaction:
             raise IpvsError(ENOENT)
         dest.destination = destination
         dest.last_weight = destination.weight or dest.last_weight
+        dest.thresholds.append((destination.upper, destination.lower))
         dest.changed = True
         staged.note_change()
 
