@@ -30,9 +30,7 @@ echo 'services: files' >> /etc/nsswitch.conf
 modprobe ip_vs
 modprobe dummy numdummies=0
 """
-# What is not loaded by now is not there: without this the kernel starts modprobe for each wrong name.
 _EPILOGUE = """
-echo > /proc/sys/kernel/modprobe
 cp /mnt/share/requests /tmp/requests
 export ZYGOTE_REQUESTS=/tmp/requests ZYGOTE_ANSWERS=/tmp/answers LD_BIND_NOW=1
 LD_PRELOAD=/mnt/share/zygote.so ipvsadm
@@ -80,17 +78,24 @@ def ask(sequences: Sequence[Sequence[Command]], timeout: float = 280) -> Asked:
         subprocess.run([*command, "-o", str(share / "zygote.so"), str(ZYGOTE)], check=True)
         (share / "hosts").write_text(HOSTS)
         (share / "requests").write_bytes(b"".join(run.packed() for run in _runs(sequences)))
-        script = [_PROLOGUE, *(f"modprobe ip_vs_{name}" for name in (*SCHEDULERS, "pe_sip"))]
-        for name, (mtu, state, addresses) in INTERFACES.items():
-            script.append(f"ip link add {name} type dummy && ip link set {name} mtu {mtu} {state}")
-            script += [f"ip address add {address} nodad dev {name}" for address in addresses]
-        (share / "run.sh").write_text("\n".join([*script, _EPILOGUE]))
+        (share / "run.sh").write_text("\n".join([*prologue(), _EPILOGUE]))
         done = run_in_guest("bash /mnt/share/run.sh", share=share, timeout=timeout)
         if done.status:
             raise RuntimeError(f"the guest's script ended with {done.status}: {done.stdout}{done.stderr}")
         answers = _answers((share / "answers").read_bytes())
         steps = [list(_steps(sequence, answers)) for sequence in sequences]
         return Asked((share / "version").read_text().strip(), (share / "kernel").read_text().strip(), steps)
+
+
+def prologue() -> Iterator[str]:
+    """Makes a guest what every sequence runs on: names, modules, interfaces, and no module more."""
+    yield _PROLOGUE
+    yield from (f"modprobe ip_vs_{name}" for name in (*SCHEDULERS, "pe_sip"))
+    for name, (mtu, state, addresses) in INTERFACES.items():
+        yield f"ip link add {name} type dummy && ip link set {name} mtu {mtu} {state}"
+        yield from (f"ip address add {address} nodad dev {name}" for address in addresses)
+    # What is not loaded by now is not there: without this the kernel starts modprobe for each wrong name.
+    yield "echo > /proc/sys/kernel/modprobe"
 
 
 def _runs(sequences: Iterable[Sequence[Command]]) -> Iterator[_Run]:
