@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from errno import EINVAL
+from errno import EINVAL, ENOMEM
 
 import pytest
 from hypothesis import given
@@ -78,6 +78,14 @@ def test_rules_that_are_hidden_are_not_inherited() -> None:
     stretches = marks.layout_of([*wide, narrow])
     assert len(stretches[AF_INET, bytes(4), 0]) == 49
     assert [rule.mark for _, rule in stretches[AF_INET, narrow.address, 32]] == [49, 99]
+
+
+def test_more_than_there_is_room_for_is_refused() -> None:
+    wide = [MarkRule(1, AF_INET, bytes(4), 0, 6, port, port) for port in range(300)]
+    narrow = [MarkRule(2, AF_INET, bytes((10, 0, 0, host)), 32, 17) for host in range(250)]
+    with pytest.raises(IpvsError) as caught:
+        marks.layout_of([*wide, *narrow])
+    assert caught.value.errno == ENOMEM
 
 
 @pytest.mark.parametrize(

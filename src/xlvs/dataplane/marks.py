@@ -52,7 +52,8 @@ def network(address: bytes, bits: int) -> bytes:
 def layout_of(rules: Sequence[MarkRule]) -> dict[Place, list[_Numbered]]:
     """For every distinct prefix the rules that apply there, in order, with their numbers.
 
-    Of a shorter prefix's rules those that a later one hides there are left out.
+    Of a shorter prefix's rules those that a later one hides there are left out. ENOMEM where
+    they are more than XDP has room for.
     """
     own: dict[Place, list[_Numbered]] = {}
     for number, rule in enumerate(rules):
@@ -60,13 +61,18 @@ def layout_of(rules: Sequence[MarkRule]) -> dict[Place, list[_Numbered]]:
     lengths = {
         family: sorted({place[2] for place in own if place[0] == family}) for family in (AF_INET, AF_INET6)
     }
-    found = {}
+    found: dict[Place, list[_Numbered]] = {}
+    room = layout.MARK_RULES
     for family, address, bits in own:
         every: list[_Numbered] = []
         for shorter in lengths[family]:
             if shorter <= bits:
                 every += own.get((family, network(address, shorter), shorter), ())
-        found[family, address, bits] = _seen(sorted(every, key=lambda each: each[0]), bits)
+        stretch = _seen(sorted(every, key=lambda each: each[0]), bits)
+        room -= len(stretch)
+        if room < 0:
+            raise IpvsError(ENOMEM, "no room for so many rules that apply to so many prefixes")
+        found[family, address, bits] = stretch
     return found
 
 
