@@ -11,9 +11,8 @@ from xlvs.dataplane import layout, sysctls
 from xlvs.dataplane.sysctl_rows import levels
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-READ = set(
-    re.findall(r"sysctl(?:\.|->)(\w+)", "".join(path.read_text() for path in (REPOSITORY / "bpf").rglob("*.h")))
-)
+HEADERS = "".join(path.read_text() for path in (REPOSITORY / "bpf").rglob("*.h"))
+READ = set(re.findall(r"sysctl(?:\.|->)(\w+)", HEADERS))
 # What defence.py reads on the data plane's behalf.
 DECIDED = ("amemthresh", "am_droprate", "drop_entry", "drop_packet", "secure_tcp")
 
