@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from xlvs.dataplane import ruleset
-from xlvs.dataplane.host import BareHost, Link
+from xlvs.dataplane.host import BareHost
 from xlvs.dataplane.memory import MemoryDataPlane
 from xlvs.dataplane.port import DataPlane
 from xlvs.errors import IpvsError
@@ -221,9 +221,13 @@ def test_unicast_addresses(address: str, local: bool, good: bool) -> None:
 class WiredHost(BareHost):
     """Two interfaces, one of them down."""
 
-    def link(self, name: str) -> Link | None:
+    def interface_mtu(self, name: str) -> int | None:
         """See Host."""
-        return {"eth0": Link(9000, up=True), "eth1": Link(1500, up=False)}.get(name)
+        return {"eth0": 9000, "eth1": 1500}.get(name)
+
+    def multicast_error(self, interface: str, group: bytes, *, sending: bool) -> int:
+        """See Host."""
+        return ENETUNREACH if group and sending and interface == "eth1" else 0
 
 
 def test_daemons_are_started_with_their_defaults_and_stopped() -> None:

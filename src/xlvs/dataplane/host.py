@@ -16,14 +16,6 @@ class VlanDevice:
     tags: tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
-    """An interface by name: its MTU in bytes, and whether it is up."""
-
-    mtu: int
-    up: bool
-
-
 class Host(Protocol):
     """Addresses and routes of the current network namespace, as they are now.
 
@@ -36,8 +28,11 @@ class Host(Protocol):
     def is_broadcast(self, address: bytes) -> bool:
         """Whether an IPv4 address is the broadcast address of one of this machine's networks."""
 
-    def link(self, name: str) -> Link | None:
-        """An interface by its name, or None where there is none."""
+    def interface_mtu(self, name: str) -> int | None:
+        """The MTU in bytes of an interface by its name, or None where there is none."""
+
+    def multicast_error(self, interface: str, group: bytes, *, sending: bool) -> int:
+        """The errno of sending to a multicast group by an interface, else of joining it there, or 0."""
 
     def source_towards(self, address: bytes) -> bytes | None:
         """The source address the kernel would choose towards an address; None without a route."""
@@ -71,10 +66,15 @@ class BareHost:
         del address
         return False
 
-    def link(self, name: str) -> Link | None:
+    def interface_mtu(self, name: str) -> int | None:
         """There are no interfaces."""
         del name
         return None
+
+    def multicast_error(self, interface: str, group: bytes, *, sending: bool) -> int:
+        """Nothing stands in the way."""
+        del interface, group, sending
+        return 0
 
     def source_towards(self, address: bytes) -> bytes | None:
         """Nothing is reachable."""

@@ -243,9 +243,8 @@ class MemoryTransaction:
             for key, record in self._rules.services.items()
             for one in record.destinations
         )
-        link = self._host.link(daemon.interface)
         running = self._rules.daemons
-        running[daemon.role] = ruleset.settle_daemon(daemon, running, link, mixed=mixed)
+        running[daemon.role] = ruleset.settle_daemon(daemon, running, self._host, mixed=mixed)
 
     def stop_daemon(self, role: str) -> None:
         """See the port."""

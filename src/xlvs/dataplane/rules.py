@@ -148,8 +148,7 @@ class XdpTransaction:
     def start_daemon(self, daemon: SyncDaemon) -> None:
         """See the port."""
         running = self._running()
-        link = self._host.link(daemon.interface)
-        settled = ruleset.settle_daemon(daemon, running, link, mixed=self._mixes_families())
+        settled = ruleset.settle_daemon(daemon, running, self._host, mixed=self._mixes_families())
         self._daemons = {**running, daemon.role: settled}
 
     def stop_daemon(self, role: str) -> None:

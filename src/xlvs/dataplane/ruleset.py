@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
-from errno import EEXIST, EINVAL, ENETUNREACH, ENODEV, ENOENT, ERANGE
+from errno import EEXIST, EINVAL, ENODEV, ENOENT, ERANGE
 
-from xlvs.dataplane.host import Link
+from xlvs.dataplane.host import Host
 from xlvs.errors import IpvsError
 from xlvs.model import (
     AF_INET6,
@@ -95,30 +95,29 @@ def merge_timeouts(current: Timeouts, wanted: Timeouts) -> Timeouts:
     )
 
 
-def settle_daemon(
-    daemon: SyncDaemon, running: Collection[str], link: Link | None, *, mixed: bool
-) -> SyncDaemon:
+def settle_daemon(daemon: SyncDaemon, running: Collection[str], host: Host, *, mixed: bool) -> SyncDaemon:
     """The daemon with its defaults filled in and its numbers made to fit, as start_sync_thread() does.
 
     ``running`` are the roles that run, ``mixed`` says that there are destinations of another
-    family than their service. EINVAL, ENODEV, EEXIST, ENETUNREACH.
+    family than their service. EINVAL, ENODEV, EEXIST, and what the interface says (ENETUNREACH).
     """
     if mixed:
         raise IpvsError(EINVAL)
-    if link is None:
+    mtu = host.interface_mtu(daemon.interface)
+    if mtu is None:
         raise IpvsError(ENODEV)
     if daemon.role in running:
         raise IpvsError(EEXIST)
     backup = daemon.role == "backup"
-    if not (link.up or backup):
-        raise IpvsError(ENETUNREACH)  # only a sender needs a way out
     group = daemon.group or SYNC_GROUP
+    if error := host.multicast_error(daemon.interface, group, sending=not backup):
+        raise IpvsError(error)
     headers = (20 if len(group) == 4 else 40) + 8
     if daemon.maxlen:
         least = _BACKUP_LEAST if backup else 1
         maxlen = min(max(daemon.maxlen, least), _DATAGRAM - headers)
     else:
-        maxlen = (min(max(link.mtu, _ETHERNET_MTU), _DATAGRAM) if backup else _ETHERNET_MTU) - headers
+        maxlen = (min(max(mtu, _ETHERNET_MTU), _DATAGRAM) if backup else _ETHERNET_MTU) - headers
     return replace(daemon, group=group, maxlen=maxlen, port=daemon.port or SYNC_PORT, ttl=daemon.ttl or 1)
 
 

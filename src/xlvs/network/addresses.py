@@ -9,10 +9,7 @@ import struct
 import sys
 from array import array
 
-from xlvs.dataplane.host import Link
-
-_SIOCGIFFLAGS, _SIOCGIFMTU, _SIOCETHTOOL = 0x8913, 0x8921, 0x8946  # linux/sockios.h
-_IFF_UP = 1  # linux/if.h
+_SIOCGIFMTU, _SIOCETHTOOL = 0x8921, 0x8946  # linux/sockios.h
 _ETHTOOL_GDRVINFO = 3  # linux/ethtool.h: struct ethtool_drvinfo, the driver's name in its bytes 4 to 36
 _DRVINFO_SIZE = 196
 _ANY_PORT = 9  # discard; nothing is sent
@@ -40,20 +37,38 @@ class SocketHost:
         """Whether the kernel's routing broadcasts to the address."""
         return len(address) == 4 and self._route_kind(address) == _RTN_BROADCAST
 
-    def link(self, name: str) -> Link | None:
-        """MTU and flags by ioctl."""
+    def interface_mtu(self, name: str) -> int | None:
+        """The MTU by ioctl."""
         request = struct.pack("16s24x", name.encode(errors="surrogateescape"))
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
-                mtu, flags = (
-                    struct.unpack_from(kind, fcntl.ioctl(probe, question, request), 16)[0]
-                    for question, kind in ((_SIOCGIFMTU, "i"), (_SIOCGIFFLAGS, "H"))
-                )
+                answer = fcntl.ioctl(probe, _SIOCGIFMTU, request)
             except OSError as error:
                 if error.errno != errno.ENODEV:
                     raise
                 return None
-        return Link(mtu, up=bool(flags & _IFF_UP))
+        size: int = struct.unpack_from("16si", answer)[1]
+        return size
+
+    def multicast_error(self, interface: str, group: bytes, *, sending: bool) -> int:
+        """What a socket says that is bound to the interface as the kernel's own daemons are."""
+        family = socket.AF_INET if len(group) == 4 else socket.AF_INET6
+        name = interface.encode(errors="surrogateescape")
+        try:
+            index = socket.if_nametoindex(interface)
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name)
+                if sending:
+                    probe.connect((socket.inet_ntop(family, group), _ANY_PORT))
+                elif family == socket.AF_INET:
+                    member = group + bytes(4) + index.to_bytes(4, sys.byteorder)
+                    probe.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
+                else:
+                    member = group + index.to_bytes(4, sys.byteorder)
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, member)
+        except OSError as error:
+            return error.errno or errno.EINVAL
+        return 0
 
     def _route_kind(self, address: bytes) -> int:
         """The type (RTN_*) of the route that the kernel takes to an address; 0 without one."""

@@ -206,9 +206,11 @@ class Author:
             *(("mcast-group", 0.3), ("mcast-port", 0.25), ("mcast-ttl", 0.25)),
         ):
             if self._chance(share):
-                good = {"mcast-interface": words.DEVICES[:2], "mcast-group": words.GROUPS}.get(
-                    option, VALUES[option][:3]
-                )
+                good = {
+                    "mcast-interface": words.DEVICES[:3],
+                    "mcast-group": words.GROUPS,
+                    "sync-maxlen": words.SYNC_LENGTHS,
+                }.get(option, VALUES[option][:3])
                 items.append(Item(option, self._value(good, VALUES[option])))
         return self._shuffled(items)
 
@@ -242,8 +244,9 @@ class Author:
         text = "".join(f"{line}\n" for line in lines)
         if self._chance(0.1):
             text = text.replace("\n", "\r\n")
-        if self._chance(0.1):
-            text = text.removesuffix("\n")
+        if self._chance(0.15):
+            # The real program loses a last line that ends in blanks.
+            text = text.removesuffix("\n") + self._random.choice(("", " ", "  ", " \t", "\r", "ipvsadm"))
         return Command(("-R",) if self._chance(0.9) else ("--restore",), text)
 
     def _round_trip(self) -> list[Command]:

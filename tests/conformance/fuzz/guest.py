@@ -93,7 +93,9 @@ def prologue() -> Iterator[str]:
     yield from (f"modprobe ip_vs_{name}" for name in (*SCHEDULERS, "pe_sip"))
     for name, (mtu, state, addresses) in INTERFACES.items():
         yield f"ip link add {name} type dummy && ip link set {name} mtu {mtu} {state}"
-        yield from (f"ip address add {address} nodad dev {name}" for address in addresses)
+        yield from (
+            f"ip address add {address} dev {name}{' nodad' * (':' in address)}" for address in addresses
+        )
     # What is not loaded by now is not there: without this the kernel starts modprobe for each wrong name.
     yield "echo > /proc/sys/kernel/modprobe"
 

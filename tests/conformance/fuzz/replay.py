@@ -7,6 +7,7 @@ import shlex
 import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from errno import EINVAL, ENETUNREACH
 from ipaddress import ip_address, ip_interface
 
 from tests.conformance.fuzz.commands import Command
@@ -14,7 +15,7 @@ from tests.conformance.fuzz.recording import LISTINGS, RESET, Step
 from tests.conformance.fuzz.vocabulary import HOSTS, INTERFACES
 from tests.conformance.ipvsadm.runner import comparable as without_own
 from tests.conformance.ipvsadm.table import Answer
-from xlvs.dataplane.host import BareHost, Link
+from xlvs.dataplane.host import BareHost
 from xlvs.dataplane.memory import MemoryDataPlane
 from xlvs.dataplane.port import DataPlane
 from xlvs.ipvsadm.names import Names
@@ -64,14 +65,17 @@ class GuestHost(BareHost):
             network.version == 4 and wanted == network.network.broadcast_address for network in self._networks
         )
 
-    def link(self, name: str) -> Link | None:
+    def interface_mtu(self, name: str) -> int | None:
         """See Host."""
-        if name == "lo":
-            return Link(65536, up=True)
-        if name not in INTERFACES:
-            return None
-        mtu, state, _ = INTERFACES[name]
-        return Link(mtu, up=state == "up")
+        return 65536 if name == "lo" else INTERFACES[name][0] if name in INTERFACES else None
+
+    def multicast_error(self, interface: str, group: bytes, *, sending: bool) -> int:
+        """See Host: IPv6 needs an MTU of its own, and lo has no route to its groups."""
+        mtu, state, _ = INTERFACES.get(interface, (65536, "up", ()))
+        six = len(group) == 16
+        if sending:
+            return ENETUNREACH if state == "down" or (six and (mtu < 1280 or interface == "lo")) else 0
+        return EINVAL if six and mtu < 1280 else 0
 
 
 def memory_plane() -> MemoryDataPlane:

@@ -23,7 +23,7 @@ HOSTS = """\
 INTERFACES: dict[str, tuple[int, str, tuple[str, ...]]] = {
     "fuzz0": (1500, "up", ("192.0.2.1/24", "fd00:2::1/64")),
     "fuzz1": (9000, "up", ("198.51.100.1/24",)),
-    "fuzz2": (1280, "up", ()),
+    "fuzz2": (1000, "up", ()),  # too small for IPv6
     "fuzz3": (1500, "down", ()),
 }
 
@@ -178,7 +178,8 @@ BAD_GROUPS = (
     "223.255.255.255",
     "ff02:",
 )
-DEVICES = ("fuzz0", "fuzz1", "fuzz2", "fuzz3", "lo")
+SYNC_LENGTHS = ("1", "500", "1472", "65507", "65490")
+DEVICES = ("fuzz0", "fuzz1", "lo", "fuzz2", "fuzz3")
 BAD_DEVICES = ("nosuch0", "", "averyveryverylonginterface", "fuzz", "fuzz0 ")
 
 # Everything that may follow an option as its value, for mutations that do not care what is meant.
@@ -207,7 +208,7 @@ VALUES: dict[str, tuple[str, ...]] = {
     "l-threshold": WEIGHTS + ODD_NUMBERS + BAD_NUMBERS,
     "sched-flags": tuple(flag for flags in FLAGS.values() for flag in flags) + BAD_FLAGS,
     "syncid": ("0", "1", "255", "256", *BAD_NUMBERS),
-    "sync-maxlen": ("1", "500", "1472", "65507", "65508", "0", "70", *BAD_NUMBERS),
+    "sync-maxlen": (*SYNC_LENGTHS, "65508", "0", "70", *BAD_NUMBERS),
     "mcast-interface": DEVICES + BAD_DEVICES,
     "mcast-group": GROUPS + BAD_GROUPS,
     "mcast-port": ("8848", "1", "65535", "0", "65536", *BAD_NUMBERS),

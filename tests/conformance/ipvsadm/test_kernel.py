@@ -66,6 +66,14 @@ for listing in ("-Lnc", "-Lc", "-Lnc --persistent-conn", "-Lnc --sort"):
     assert "ESTABLISHED" in text and "abc@example" in text or "persistent" not in listing, text
 assert "       1        " in same("-Ln", "--stats", "-t", "10.0.0.1:80")
 
+daemon = ("backup", "--mcast-interface", "lo", "--mcast-group", "ff02::7", "--mcast-ttl", "9")
+assert ours("--start-daemon", *daemon) == ("", "", 0)
+assert "mcast=lo, syncid=0, maxlen=65487, group=ff02::7, port=8848, ttl=9" in same("-L", "--daemon")
+assert ours("--start-daemon", *daemon) == real("--start-daemon", *daemon)
+assert ours("--stop-daemon", "backup") == ("", "", 0)
+assert ours("--stop-daemon", "backup") == real("--stop-daemon", "backup")
+assert same("-L", "--daemon") == ""
+
 # All or nothing, undone by hand because the kernel knows no transactions.
 before = same("-Ln", "--nosort"), same("-Sn")
 try:
