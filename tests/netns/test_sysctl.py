@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +56,28 @@ def test_values_are_kept_all_or_none() -> None:
     assert shown["expire_nodest_conn"] == {"value": 1, "note": None}
     assert "netfilter" in shown["conntrack"]["note"]
     assert xlvs("sysctl", "-w", "sloppy_tcp", check=False).returncode == 1
+
+
+@pytest.mark.usefixtures("namespace")
+def test_a_file_of_sysctls(tmp_path: Path) -> None:
+    conf = tmp_path / "lvs.conf"
+    conf.write_text(
+        "# of an LVS director\nnet.ipv4.ip_forward = 1\nnet.ipv4.vs.sloppy_tcp=1\n"
+        ";net.ipv4.vs.drop_entry = 3\n-net.ipv4.vs.debug_level = 0\nnet/ipv4/vs/sync_threshold = 4 60\n"
+    )
+    said = xlvs("sysctl", "-p", str(conf)).stdout.splitlines()
+    assert said[0] == "net.ipv4.vs.sloppy_tcp = 1"
+    assert (value("sloppy_tcp"), value("sync_threshold"), value("drop_entry")) == ("1", "4\t60", "0")
+    # What it prints it reads.
+    shown = xlvs("sysctl").stdout
+    xlvs("sysctl", "sloppy_tcp=0", "sync_threshold=0 0")
+    conf.write_text(shown)
+    xlvs("sysctl", "-p", str(conf))
+    assert xlvs("sysctl").stdout == shown
+    conf.write_text("net.ipv4.vs.sloppy_tcp=0\nnet.ipv4.vs.nosuch = 0\n")
+    assert xlvs("sysctl", "-p", str(conf), check=False).returncode == 1
+    assert value("sloppy_tcp") == "1"
+    assert "cannot read" in xlvs("sysctl", "-p", "/nosuch", check=False).stderr
 
 
 # Packets for the first service, as if they had come; prints the estimator's average then.

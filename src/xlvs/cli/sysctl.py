@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from errno import ENOENT, EPERM
+from pathlib import Path
 
 from xlvs.cli.engine import ENGINES, open_data_plane
 from xlvs.dataplane import sysctls
@@ -27,11 +28,20 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("-a", "--all", action="store_true", help="show all, as without a name")
     parser.add_argument("-w", "--write", action="store_true", help="names without a value are a mistake")
     parser.add_argument("-n", "--values", action="store_true", help="show values without names")
+    parser.add_argument(
+        "-p",
+        "--load",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="set what a file of sysctl.conf's form says of net.ipv4.vs (- for standard input)",
+    )
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.add_argument("--engine", choices=ENGINES, default="", help="whose (default: xdp, or XLVS_ENGINE)")
     parser.add_argument("names", nargs="*", metavar="NAME[=VALUE]")
     chosen = parser.parse_args(arguments)
-    wanted = [_split(each) for each in chosen.names]
+    wanted = [_split(each) for path in chosen.load for each in _lines(path)]
+    wanted += [_split(each) for each in chosen.names]
     for name, value in wanted:
         if chosen.write and value is None:
             raise XlvsError(f"{name} needs a value: NAME=VALUE")
@@ -52,6 +62,21 @@ def main(arguments: Sequence[str]) -> int:
         if found[name].note:
             print(f"xlvs: {sysctls.PREFIX}{name}: {found[name].note}", file=sys.stderr)
     return 0
+
+
+def _lines(path: str) -> Iterator[str]:
+    """NAME=VALUE of the lines about IPVS; a line that begins with - may name what is not there."""
+    try:
+        text = sys.stdin.read() if path == "-" else Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise XlvsError(f"cannot read {path}: {error}") from None
+    for line in text.splitlines():
+        name, _, value = line.strip().partition("=")
+        name = name.strip().replace("/", ".")
+        lenient = name.startswith("-")
+        name = name.removeprefix("-")
+        if name.startswith(sysctls.PREFIX) and not (lenient and sysctls.bare_name(name) is None):
+            yield f"{name}={value.strip()}"
 
 
 def _split(argument: str) -> tuple[str, str | None]:
