@@ -91,6 +91,7 @@ ROWS = [
     row(14, UDP, 0, flags=ONE_PACKET),
     row(15, TCP, 1, phase=1),
     row(16, 50, 0),
+    row(17, TCP, 1, dest=0xFFFFFFFF, flags=4),
     row(20000, TCP, 2, family=10, caddr="fd80::1", vaddr="fd80::2", daddr="10.19.0.12"),
     row(40000, TCP, 3, family=10, dest=1, caddr="fd80::1", vaddr="fd80::2", daddr="fd19::1"),
 ]
@@ -106,6 +107,7 @@ TCP 01:49  ASSURED     198.18.0.0:0       10.80.0.1:80       10.19.0.11:8080
 IP  01:50  NONE        198.18.0.1:0       0.0.0.7:80         10.19.0.11:8080
 UDP 01:51  NONE        198.18.0.1:0       10.80.0.1:80       10.19.0.11:8080  sip                1@example
 ESP 01:56  ERR!        198.18.0.1:40000   10.80.0.1:80       10.19.0.11:8080
+TCP 01:57  ESTABLISHED 198.18.0.1:40000   10.80.0.1:80       10.19.0.11:8080
 TCP 01:40  SYN_SENT    [fd80::1]:40000    [fd80::2]:80       10.19.0.12:8080
 TCP 01:40  SYN_RECV    [fd80::1]:40000    [fd80::2]:80       [fd19::1]:8080
 """
@@ -147,15 +149,15 @@ def test_every_kind_of_row() -> None:
     assert plain[1].endswith("destination")
     assert plain[9].endswith("10.19.0.11:8080")
     found = json.loads(xlvs("ipvsadm", "-L", "-c", "--json"))["connections"]
-    assert [each["in_packets"] for each in found] == [0, 5, 6, 7, 8, 9, 10, 11, 16, 20000, 40000]
+    assert [each["in_packets"] for each in found] == [0, 5, 6, 7, 8, 9, 10, 11, 16, 17, 20000, 40000]
     assert [each["template"] for each in found] == [number in (9, 10, 11) for number in _live()]
     assert found[7]["persistence_engine"] == "sip"
     assert found[7]["persistence_data"] == "1@example"
-    assert (found[9]["client"], found[9]["destination"]) == ("fd80::1", "10.19.0.12")
+    assert (found[10]["client"], found[10]["destination"]) == ("fd80::1", "10.19.0.12")
 
 
 def _live() -> list[object]:
-    return [0, 5, 6, 7, 8, 9, 10, 11, 16, 20000, 40000]
+    return [0, 5, 6, 7, 8, 9, 10, 11, 16, 17, 20000, 40000]
 
 
 def _timeless(line: str) -> str:

@@ -108,6 +108,7 @@ def _block(tables: Tables, rows: Any, slots: Any, families: Any, now: int, hz: i
     idle = (numpy.uint32(now) - rows["seen"]).astype(numpy.int32).clip(0)  # seen after the last tick: 0
     left = rows["timeout"].astype(numpy.int64) - idle
     template = rows["flags"] & layout.CONN_TEMPLATE != 0
+    served = rows["dest"] < len(families)  # else it goes where it wanted to go (cache_bypass)
     with_engine = numpy.flatnonzero(rows["flags"] & layout.CONN_ENGINE)
     return ConnectionBlock(
         rows["family"],
@@ -116,7 +117,7 @@ def _block(tables: Tables, rows: Any, slots: Any, families: Any, now: int, hz: i
         rows["cport"].byteswap(),
         rows["vaddr"],
         rows["vport"].byteswap(),
-        families[rows["dest"]],
+        numpy.where(served, families[numpy.where(served, rows["dest"], 0)], rows["family"]),
         rows["daddr"],
         rows["dport"].byteswap(),
         _states(rows["protocol"], (rows["state"] & 0xFF).astype(numpy.int64), template),
