@@ -33,6 +33,7 @@ struct sweep {
 	__u32 second;
 	__u32 mask;
 	__u32 dropping; /* drop_entry is at work */
+	__u32 orphans;	/* expire_nodest_conn: those of deleted destinations end, too */
 };
 
 /* A template that connections still hang on waits a minute more (ip_vs_conn_expire). */
@@ -93,6 +94,15 @@ static __always_inline void conn_thin_out(struct xlvs_conn *conn, __u32 slot)
 		template->timeout = 0;
 }
 
+/* Whether its destination was deleted (ip_vs_expire_nodest_conn_flush). */
+static __always_inline bool orphaned(const struct xlvs_conn *conn)
+{
+	__u32 row = conn->dest;
+	struct xlvs_dest *dest = bpf_map_lookup_elem(&dests, &row);
+
+	return dest && !(dest->flags & XLVS_DEST_AVAILABLE) && !conn->controlled;
+}
+
 static long sweep_slot(__u32 step, struct sweep *s)
 {
 	__u32 slot = (s->first + step) & s->mask, phase;
@@ -109,6 +119,8 @@ static long sweep_slot(__u32 step, struct sweep *s)
 		expire(conn, slot, s);
 	else if (phase == XLVS_LIVE && s->dropping && thinned_out(conn, idle, s))
 		conn_thin_out(conn, slot);
+	else if (phase == XLVS_LIVE && s->orphans && orphaned(conn))
+		conn_end(conn, slot);
 	else if (phase == XLVS_DYING && idle > (__s32)s->second)
 		conn_bury(conn, slot);
 	return 0;
@@ -123,6 +135,7 @@ static __always_inline void sweep(struct xlvs_settings *set)
 		.second = set->hz,
 		.mask = conn_mask,
 		.dropping = set->drop_entries,
+		.orphans = set->sysctl.expire_nodest_conn,
 	};
 
 	bpf_loop(set->scan_chunk, sweep_slot, &s, 0);
