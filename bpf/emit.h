@@ -43,23 +43,35 @@ static __always_inline bool write_link_header(struct xdp_md *ctx, const struct x
 }
 
 /*
- * Send the packet to its hop. The link header in front of the (possibly new) IP
- * header has room for room bytes; family is that of the IP header.
+ * The link header for the hop, in front of the (possibly new) IP header, where there is
+ * room for room bytes; family is that of the IP header.
  */
-static __always_inline int emit(struct xdp_md *ctx, const struct xlvs_hop *hop, __u32 room,
-				__u8 family)
+static __always_inline bool link_to(struct xdp_md *ctx, const struct xlvs_hop *hop, __u32 room,
+				    __u8 family)
 {
 	__u32 tags = hop_tags(hop), need = sizeof(struct ethhdr) + tags * VLAN_TAG;
 	__be16 protocol = bpf_htons(family == XLVS_IPV4 ? ETH_P_IP : ETH_P_IPV6);
 
 	if (unlikely(room != need) && bpf_xdp_adjust_head(ctx, (int)room - (int)need))
-		return drop_as(XLVS_DROP_MALFORMED);
-	if (!write_link_header(ctx, hop, tags, protocol))
-		return drop_as(XLVS_DROP_MALFORMED);
-	count(XLVS_FORWARDED);
+		return false;
+	return write_link_header(ctx, hop, tags, protocol);
+}
+
+static __always_inline int leave_by(struct xdp_md *ctx, const struct xlvs_hop *hop)
+{
 	if (hop->ifindex == ctx->ingress_ifindex && hop->flags & XLVS_HOP_TX)
 		return XDP_TX;
 	return bpf_redirect(hop->ifindex, 0);
+}
+
+/* Send the packet to its hop. */
+static __always_inline int emit(struct xdp_md *ctx, const struct xlvs_hop *hop, __u32 room,
+				__u8 family)
+{
+	if (!link_to(ctx, hop, room, family))
+		return drop_as(XLVS_DROP_MALFORMED);
+	count(XLVS_FORWARDED);
+	return leave_by(ctx, hop);
 }
 
 /* Let the tc companion finish what XDP cannot: the packet goes up unchanged. */

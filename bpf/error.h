@@ -11,6 +11,7 @@
 
 #include "checksum.h"
 #include "outcome.h"
+#include "ready.h"
 #include "service.h"
 
 #define QUOTE4	  (576 - 28)
@@ -53,6 +54,7 @@ static __always_inline int refuse(struct xdp_md *ctx, const struct packet *p, co
 	notes->error_outcome = outcome;
 	notes->error_mtu = mtu;
 	notes->error_dest = dest;
+	notes->error_routed = 0;
 	bpf_tail_call(ctx, &programs, XLVS_PROG_ERROR);
 	return drop_as(outcome);
 }
@@ -110,15 +112,45 @@ static __always_inline bool return_link_header(struct xdp_md *ctx, __u32 l3, __u
 	return true;
 }
 
-/* Put the checksum into the ICMP message of length bytes at this offset, and send it off. */
-static __always_inline int finish(struct xdp_md *ctx, __u32 at, __u32 length, __u32 seed)
+/* To the packet's sender by routing: it has not come from there. The frame has no tags. */
+static __always_inline int send_routed(struct xdp_md *ctx, const struct packet *p,
+				       const struct xlvs_settings *set)
 {
+	struct xlvs_scratch *notes = scratch_get();
+	enum xlvs_outcome outcome;
+	struct xlvs_hop hop, own = {};
+	__u8 target[16];
+
+	if (!notes || bpf_xdp_load_bytes(ctx, 0, own.dmac, 12))
+		return XDP_DROP;
+	copy_address(target, p->saddr);
+	__builtin_memset(&notes->hop, 0, sizeof(notes->hop));
+	outcome = hop_resolve(ctx, &notes->hop, p->family, 0, target, set, &hop);
+	if (outcome)
+		return XDP_DROP;
+	outcome = needs_companion(&hop);
+	if (outcome)
+		return hand_ready(ctx, outcome, &own, sizeof(struct ethhdr), p->family, target,
+				  false);
+	if (!link_to(ctx, &hop, sizeof(struct ethhdr), p->family))
+		return XDP_DROP;
+	return leave_by(ctx, &hop);
+}
+
+/* Put the checksum into the ICMP message of length bytes at this offset, and send it off. */
+static __always_inline int finish(struct xdp_md *ctx, const struct packet *p, __u32 at,
+				  __u32 length, __u32 seed)
+{
+	struct xlvs_settings *set = settings_get();
+	struct xlvs_scratch *notes = scratch_get();
 	__u32 sum = checksum_range(ctx, at, length, seed);
 	struct icmp_header *icmp = (void *)(long)ctx->data + at;
 
 	if ((void *)(icmp + 1) > (void *)(long)ctx->data_end)
 		return XDP_DROP;
 	icmp->checksum = ~(__u16)sum;
+	if (unlikely(notes && set && notes->error_routed))
+		return send_routed(ctx, p, set);
 	return send_back(ctx);
 }
 
@@ -156,7 +188,7 @@ static __always_inline int answer_ipv4(struct xdp_md *ctx, const struct packet *
 	icmp->type = type;
 	icmp->code = code;
 	icmp->mtu = bpf_htonl(mtu & 0xffff);
-	return finish(ctx, l3 + sizeof(*ip), length - sizeof(*ip), 0);
+	return finish(ctx, p, l3 + sizeof(*ip), length - sizeof(*ip), 0);
 }
 
 static __always_inline int answer_ipv6(struct xdp_md *ctx, const struct packet *p,
@@ -190,7 +222,7 @@ static __always_inline int answer_ipv6(struct xdp_md *ctx, const struct packet *
 	icmp->code = code;
 	icmp->mtu = bpf_htonl(mtu < IPV6_MIN_MTU && mtu ? IPV6_MIN_MTU : mtu);
 	sum = csum_fold(pseudo_sum(source, p->saddr, XLVS_IPV6, IPPROTO_ICMPV6, payload));
-	return finish(ctx, l3 + sizeof(*ip), payload, sum);
+	return finish(ctx, p, l3 + sizeof(*ip), payload, sum);
 }
 
 /* The error program's work: which error for which outcome. */
@@ -212,6 +244,10 @@ static __always_inline int send_error(struct xdp_md *ctx, const struct packet *p
 	case XLVS_DROP_TTL:
 		return ipv4 ? answer_ipv4(ctx, p, source, ICMP_TIME_EXCEEDED, 0, 0)
 			    : answer_ipv6(ctx, p, source, ICMPV6_TIME_EXCEED, 0, 0);
+	case XLVS_TOLD_CLIENT:
+		return ipv4 ? answer_ipv4(ctx, p, source, notes->error_type, notes->error_code, mtu)
+			    : answer_ipv6(ctx, p, source, notes->error_type, notes->error_code,
+					  mtu);
 	default:
 		return XDP_DROP;
 	}

@@ -74,6 +74,17 @@ static __always_inline enum xlvs_outcome hop_refusal(long answer)
 						       : XLVS_DROP_NO_ROUTE;
 }
 
+/* The MTU of the way, where ICMP said that it is less than the device's. */
+static __always_inline __u16 path_mtu(const __u8 *target, __u8 family, __u16 mtu, __u32 time)
+{
+	struct xlvs_path_mtu *path;
+	__u8 address[16] = {};
+
+	set_address(address, target, family);
+	path = bpf_map_lookup_elem(&path_mtus, address);
+	return path && (__s32)(path->until - time) > 0 && path->mtu < mtu ? path->mtu : mtu;
+}
+
 /*
  * Ask the kernel's routing; length, if not 0, is compared with the route's MTU. What goes to
  * a real server has no source here: like IPVS, the director sends it as its own, whether or
@@ -128,7 +139,7 @@ hop_resolve(struct xdp_md *ctx, struct xlvs_hop *cache, __u8 family, const __u8 
 	if (answer == BPF_FIB_LKUP_RET_NO_NEIGH) {
 		hop->flags |= XLVS_HOP_COMPANION_NEIGHBOUR;
 	} else {
-		hop->mtu = fib->mtu_result;
+		hop->mtu = path_mtu(target, family, fib->mtu_result, time);
 		__builtin_memcpy(hop->dmac, fib->dmac, 6);
 		__builtin_memcpy(hop->smac, fib->smac, 6);
 	}

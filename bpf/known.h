@@ -15,16 +15,6 @@
 #include "transport.h"
 #include "tunnel.h"
 
-/* Why the companion must take this packet over, or 0. */
-static __always_inline enum xlvs_outcome needs_companion(const struct xlvs_hop *hop)
-{
-	if (hop->flags & XLVS_HOP_COMPANION_DEVICE)
-		return XLVS_HANDED_DEVICE;
-	if (hop->flags & XLVS_HOP_COMPANION_NEIGHBOUR)
-		return XLVS_HANDED_NEIGHBOUR;
-	return XLVS_FORWARDED;
-}
-
 /*
  * A packet over the next hop's MTU. In generic mode it may be a train of segments that
  * the sender has not cut yet (nothing that long comes by wire): the companion knows how

@@ -74,6 +74,7 @@ HASH(conn_index6, struct xlvs_key6, __u32, 1);
 HASH(localities, struct xlvs_locality_key, struct xlvs_locality, XLVS_LOCALITIES);
 LRU_HASH(datagrams, struct xlvs_datagram_key, struct xlvs_datagram, XLVS_DATAGRAMS);
 LRU_HASH(waiting, struct xlvs_datagram_key, __u32, XLVS_WAITING);
+LRU_HASH(path_mtus, __u8[16], struct xlvs_path_mtu, XLVS_PATHS);
 HASH(engine_data, __u32, struct xlvs_engine_data, 1 << 16);
 
 struct {
@@ -135,6 +136,10 @@ struct xlvs_scratch {
 	__u32 counted_reply;  /* and which way it goes */
 	__u32 error_mtu;
 	__u8 error_source[16];
+	__u8 error_type; /* of XLVS_TOLD_CLIENT */
+	__u8 error_code;
+	__u16 error_routed; /* it leaves by routing, not by where the packet came from */
+	__u32 path_mtu;
 	__u32 error_outcome;
 	__u32 error_dest;   /* destination to count it for, or NOBODY */
 	__u32 early_second; /* early fragments given to the helper */

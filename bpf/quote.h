@@ -18,11 +18,11 @@
 #define IPV4_MOST   60 /* bytes of an IPv4 header */
 
 struct quote {
-	__u32 icmp;   /* offset of the ICMP message in the frame */
-	__u32 ip;     /* offset of the quoted IP header */
-	__u32 l4;     /* of the quoted transport header */
-	__u32 header; /* length of the quoted IPv4 header */
-	bool partial; /* the error is a fragment: its checksum covers more than this frame */
+	__u32 icmp;	    /* offset of the ICMP message in the frame */
+	__u32 ip;	    /* offset of the quoted IP header */
+	__u32 l4;	    /* of the quoted transport header */
+	__u32 header;	    /* length of the quoted IPv4 header */
+	bool dont_fragment; /* said by the quoted header; always, in IPv6 */
 };
 
 /* The quoted IPv4 header's checksum with its address changed, computed anew like ip_send_check. */
@@ -120,6 +120,7 @@ static __always_inline bool read_quote(struct xdp_md *ctx, const struct packet *
 		if (ip.version != 4 || ip.ihl < 5 || ip.frag_off & bpf_htons(IP_OFFSET))
 			return false;
 		q->header = ip.ihl * 4;
+		q->dont_fragment = ip.frag_off & bpf_htons(IP_DONT_FRAGMENT);
 		q->l4 = q->ip + q->header;
 		about->protocol = ip.protocol;
 		*(__be32 *)about->saddr = ip.daddr;
@@ -138,6 +139,7 @@ static __always_inline bool read_quote(struct xdp_md *ctx, const struct packet *
 		quoted.protocol = ip.nexthdr;
 		if (walk_headers(ctx, &quoted, &f) != PARSED_FLOW || f.offset)
 			return false;
+		q->dont_fragment = true;
 		q->l4 = quoted.l4;
 		about->protocol = quoted.protocol;
 		__builtin_memcpy(about->saddr, &ip.daddr, 16);

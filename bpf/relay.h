@@ -82,33 +82,6 @@ static __always_inline void relay_note(const struct packet *p, const struct flow
 		touch(conn, p, reply, set);
 }
 
-/* Give a packet that is ready, save for its link header, to the companion. */
-static __always_inline int hand_ready(struct xdp_md *ctx, enum xlvs_outcome why,
-				      const struct xlvs_hop *own, __u32 room, __u8 family,
-				      const __u8 *target, bool from_source)
-{
-	__be16 protocol = bpf_htons(family == XLVS_IPV4 ? ETH_P_IP : ETH_P_IPV6);
-	struct xlvs_ready *ready;
-
-	if (room != sizeof(struct ethhdr) &&
-	    bpf_xdp_adjust_head(ctx, (int)room - (int)sizeof(struct ethhdr)))
-		return drop_as(XLVS_DROP_MALFORMED);
-	if (!write_link_header(ctx, own, 0, protocol))
-		return drop_as(XLVS_DROP_MALFORMED);
-	if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*ready)))
-		return drop_as(XLVS_DROP_NO_METADATA);
-	ready = (void *)(long)ctx->data_meta;
-	if ((void *)(ready + 1) > (void *)(long)ctx->data)
-		return drop_as(XLVS_DROP_NO_METADATA);
-	ready->magic = XLVS_READY_MAGIC;
-	ready->family = family;
-	ready->from_source = from_source;
-	ready->own = why == XLVS_HANDED_OWN;
-	ready->pad = 0;
-	copy_address(ready->target, target);
-	return pass_as(why);
-}
-
 /* An error due for what is relayed: never about an ICMP error, nor an IPv4 fragment but the first. */
 static __always_inline int relay_refuse(struct xdp_md *ctx, const struct packet *p,
 					const struct relayed *r, const __u8 *source, __u32 counted,

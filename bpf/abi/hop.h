@@ -22,6 +22,14 @@ struct xlvs_hop {
 	__u16 vlan[2]; /* tags to push, outer first, wire order */
 } __attribute__((aligned(8)));
 
+/* What ICMP said of the way to an address: a router on it takes no longer packets. */
+#define XLVS_PATHS 4096
+
+struct xlvs_path_mtu {
+	__u32 mtu;
+	__u32 until; /* jiffies */
+};
+
 /* Network devices: what XDP may transmit to, and VLAN devices' parents. */
 #define XLVS_PORT_XDP	  1u /* transmit works */
 #define XLVS_PORT_GENERIC 2u /* XDP runs on skbs: they may be unsegmented */

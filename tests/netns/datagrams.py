@@ -11,7 +11,7 @@ import hashlib
 import socket
 import sys
 
-SUM = 20
+SUM = 32
 PATIENCE = 3.0
 PIECE = 1400  # bytes of data in a fragment, a multiple of eight
 
@@ -30,7 +30,7 @@ def serve(address: str, port: int) -> None:
         print("ready", flush=True)
         while True:
             data, sender = heard.recvfrom(65536)
-            heard.sendto(hashlib.sha1(data).digest() + data, sender)
+            heard.sendto(hashlib.sha256(data).digest() + data, sender)
 
 
 def send_in_pieces(heard: socket.socket, address: str, port: int, data: bytes, backwards: bool) -> None:
@@ -59,7 +59,7 @@ def ask(address: str, port: int, size: int, order: str) -> str:
             answer = heard.recv(65536)
         except OSError as error:
             return type(error).__name__
-    right = answer[SUM:] == data and answer[:SUM] == hashlib.sha1(data).digest()
+    right = answer[SUM:] == data and answer[:SUM] == hashlib.sha256(data).digest()
     return "right" if right else "wrong"
 
 

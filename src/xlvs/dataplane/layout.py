@@ -92,6 +92,7 @@ OUTCOMES = (
     ("handed_split", "larger than the path's MTU: the helper makes fragments of it"),
     ("drop_fragment", "fragment that fits no datagram"),
     ("drop_early_limited", "fragment before its first, over the rate limit"),
+    ("told_client", "ICMP error about a tunnel: the client was told"),
     ("drop_icmp_checksum", "ICMP error with a wrong checksum"),
     ("handed_helper", "handed to the helper"),
     ("drop_no_helper", "needs the helper, which does not run"),
@@ -114,7 +115,7 @@ OUTCOMES = (
     ("drop_companion", "tc companion could not forward"),
 )
 
-ADDRESSES = 1 << 16
+ADDRESSES, PATHS = 1 << 16, 4096
 ADDRESS_VIRTUAL, ADDRESS_REAL = 1, 2
 
 PROGRAMS = (
@@ -417,6 +418,12 @@ class ConnRow(ctypes.Structure):
         ("older", c_uint32),
         ("pad2", c_uint32 * 2),
     )
+
+
+class PathMtu(ctypes.Structure):
+    """struct xlvs_path_mtu"""
+
+    _fields_ = (("mtu", c_uint32), ("until", c_uint32))
 
 
 class PortRow(ctypes.Structure):

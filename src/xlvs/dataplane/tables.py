@@ -49,6 +49,7 @@ CONN_MAPS = (
     "engine_data",
     "datagrams",
     "waiting",
+    "path_mtus",
     "events",
     "outcomes",
     "scratch",
