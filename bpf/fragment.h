@@ -10,9 +10,11 @@
 #define XLVS_FRAGMENT_H
 
 #include "event.h"
-#include "icmp.h"
+#include "further.h"
+#include "icmp_find.h"
+#include "leave.h"
 #include "new.h"
-#include "relay.h"
+#include "relay_on.h"
 #include "reuse.h"
 
 #define DATAGRAM_SECONDS 30 /* net.ipv4.ipfrag_time */
@@ -118,11 +120,10 @@ static __always_inline bool datagram_flow(const struct xlvs_datagram *d, struct 
 }
 
 /* A fragment that is not the first. */
-static __always_inline int follow(struct xdp_md *ctx, const struct packet *p,
-				  const struct fragment *f, const struct xlvs_datagram_key *key,
+static __always_inline int follow(struct xdp_md *ctx, struct xlvs_scratch *notes,
+				  const struct xlvs_datagram_key *key,
 				  const struct xlvs_settings *set)
 {
-	struct relayed r = { .kind = RELAY_LATER, .bytes = f->size };
 	struct xlvs_datagram *d = bpf_map_lookup_elem(&datagrams, key);
 	struct flow flow;
 	__u32 time;
@@ -140,35 +141,23 @@ static __always_inline int follow(struct xdp_md *ctx, const struct packet *p,
 		return pass_as(XLVS_NOT_OURS);
 	if (d->kind != XLVS_DATAGRAM_FLOW || !datagram_flow(d, &flow))
 		return drop_as(XLVS_DROP_FRAGMENT);
-	return relay(ctx, p, &flow, &r, set);
+	*(__be32 *)&notes->packet.sport = d->ports; /* a tunnel may go by them */
+	return relay_on(ctx, notes, &flow, RELAY_LATER, notes->fragment.size, false);
 }
 
 /* A first fragment's connection, or that of the packet behind extension headers. */
-static __always_inline bool find_connection(const struct packet *p, struct flow *flow,
+static __always_inline bool find_connection(struct packet *p, struct flow *flow,
 					    const struct xlvs_settings *set, bool *once)
 {
 	*once = made_for_it(flow);
 	if (*once)
 		return true;
-	if (!conn_find(p, flow))
+	if (!(is_ipsec(p->protocol) ? related_find(p, flow) : conn_find(p, flow)))
 		return false;
-	if (!reused_port(p, flow, set))
+	if (!reused(p, flow, set))
 		return true;
-	conn_end(flow->conn, flow->ref & XLVS_REF_SLOT);
+	conn_replace(flow);
 	return false;
-}
-
-/* A packet that no connection is known for: to the program that makes one. */
-static __always_inline int offer(struct xdp_md *ctx, const struct packet *p, __u32 *service)
-{
-	struct xlvs_scratch *notes = scratch_get();
-
-	if (!notes)
-		return XDP_PASS;
-	notes->packet = *p;
-	notes->service = service ? *service : NOBODY;
-	bpf_tail_call(ctx, &programs, XLVS_PROG_NEW);
-	return drop_as(XLVS_DROP_RACE);
 }
 
 /* The rest of a datagram that is not ours goes where its first fragment goes. */
@@ -184,85 +173,90 @@ static __always_inline int leave_to_kernel(const struct packet *p, const struct 
 }
 
 /* The first fragment of an ICMP error. */
-static __always_inline int lead_error(struct xdp_md *ctx, const struct packet *p,
-				      const struct fragment *f, const struct xlvs_datagram_key *key,
+static __always_inline int lead_error(struct xdp_md *ctx, struct xlvs_scratch *notes,
+				      const struct xlvs_datagram_key *key,
 				      const struct xlvs_settings *set)
 {
-	struct relayed r = { .kind = RELAY_ERROR, .packets = 1, .bytes = p->length };
-	struct packet about = {};
+	const struct packet *p = &notes->packet;
 	struct flow flow;
 
-	if (!icmp_find(ctx, p, &r.quote, &about, &flow))
-		return leave_to_kernel(p, f, key, set);
+	if (!icmp_find(ctx, notes, &flow))
+		return leave_to_kernel(p, &notes->fragment, key, set);
 	if (!datagram_store(key, p, XLVS_DATAGRAM_FLOW, &flow, set))
 		return drop_as(XLVS_DROP_FRAGMENT);
 	call_waiting(key, set);
-	return relay(ctx, p, &flow, &r, set);
+	return relay_on(ctx, notes, &flow, RELAY_ERROR, p->length, false);
+}
+
+/* Whether a first fragment may make a connection: if not, the rest must go where it goes. */
+static __always_inline bool may_begin(const struct packet *p, const struct xlvs_settings *set)
+{
+	if (!service_find(p) && !(set->flags & XLVS_HAS_OTHERS) && !set->expected)
+		return false;
+	return starts_connection(p, set);
 }
 
 /* A first fragment, or a whole packet behind extension headers. */
-static __always_inline int lead(struct xdp_md *ctx, const struct packet *p,
-				const struct fragment *f, const struct xlvs_datagram_key *key,
+static __always_inline int lead(struct xdp_md *ctx, struct xlvs_scratch *notes,
+				const struct xlvs_datagram_key *key,
 				const struct xlvs_settings *set)
 {
-	struct relayed r = { .kind = RELAY_WHOLE, .packets = 1, .bytes = p->length };
+	const struct fragment *f = &notes->fragment;
+	struct packet *p = &notes->packet;
+	__u32 bytes = p->length;
 	struct flow flow;
-	__u32 *service;
 	bool once;
 
 	if (!find_connection(p, &flow, set, &once)) {
-		service = service_find(p);
-		if (!service && !(set->flags & XLVS_HAS_OTHERS))
+		if (is_ipsec(p->protocol) || (!is_whole(f) && !may_begin(p, set)))
 			return leave_to_kernel(p, f, key, set);
-		if (!starts_connection(p, set) && !is_whole(f))
-			return leave_to_kernel(p, f, key, set);
-		return offer(ctx, p, service);
+		return offer_new(ctx, p, set);
 	}
-	if (!is_whole(f)) {
-		r.kind = RELAY_FIRST;
-		if (p->family == XLVS_IPV6) /* as the datagram put together again */
-			r.bytes -= IPV6_FRAGMENT_HEADER;
-		if (!datagram_store(key, p, XLVS_DATAGRAM_FLOW, &flow, set))
-			return drop_as(XLVS_DROP_FRAGMENT);
-		call_waiting(key, set);
-		if (once) /* it serves the rest of the datagram, too */
-			flow.conn->timeout = set->hz;
-		once = false;
-	}
-	return relay(ctx, p, &flow, &r, set);
+	if (is_whole(f))
+		return relay_on(ctx, notes, &flow, RELAY_WHOLE, bytes, once);
+	if (p->family == XLVS_IPV6) /* as the datagram put together again */
+		bytes -= IPV6_FRAGMENT_HEADER;
+	if (!datagram_store(key, p, XLVS_DATAGRAM_FLOW, &flow, set))
+		return drop_as(XLVS_DROP_FRAGMENT);
+	call_waiting(key, set);
+	if (once) /* it serves the rest of the datagram, too */
+		flow.conn->timeout = set->hz;
+	return relay_on(ctx, notes, &flow, RELAY_FIRST, bytes, false);
 }
 
 static __always_inline int handle_fragment(struct xdp_md *ctx, const struct xlvs_settings *set)
 {
+	enum parsed what = parse_further(ctx);
+	struct xlvs_scratch *notes = scratch_get();
 	struct xlvs_datagram_key key = {};
-	struct fragment f = {};
-	struct packet p = {};
-	enum parsed what = parse_xdp(ctx, &p);
+	struct fragment *f;
+	struct packet *p;
 
-	if (what != PARSED_FRAGMENT && what != PARSED_EXTENSION)
-		return pass_as(XLVS_NOT_OURS);
-	what = walk(ctx, &p, &f);
+	if (!notes)
+		return XDP_PASS;
+	p = &notes->packet;
+	f = &notes->fragment;
 	if (what == PARSED_EXTENSION)
 		return pass_as(XLVS_PASS_EXTENSION);
-	if (is_whole(&f)) {
+	if (is_whole(f)) {
 		if (what == PARSED_FLOW)
-			return lead(ctx, &p, &f, &key, set);
-		if (what == PARSED_PROTOCOL)
-			return leave_fast_path(ctx, what, &p);
+			return lead(ctx, notes, &key, set);
+		if (what == PARSED_PROTOCOL && is_icmp(p))
+			return leave_fast_path(ctx, what, p);
 		return pass_as(XLVS_NOT_OURS);
 	}
-	if (!is_wanted(&p, set))
+	if (!is_wanted(p, set))
 		return pass_as(XLVS_NOT_OURS);
-	if (what == PARSED_MALFORMED || !is_possible(&p, &f))
+	if (what == PARSED_MALFORMED || !is_possible(p, f))
 		return drop_as(XLVS_DROP_FRAGMENT);
-	datagram_key(&p, &f, &key);
+	datagram_key(p, f, &key);
 	if (what == PARSED_FRAGMENT)
-		return follow(ctx, &p, &f, &key, set);
+		return follow(ctx, notes, &key, set);
 	if (what == PARSED_FLOW)
-		return lead(ctx, &p, &f, &key, set);
-	if (is_icmp(&p))
-		return lead_error(ctx, &p, &f, &key, set);
-	return leave_to_kernel(&p, &f, &key, set);
+		return lead(ctx, notes, &key, set);
+	if (is_icmp(p))
+		return lead_error(ctx, notes, &key, set);
+	return leave_to_kernel(p, f, &key, set);
 }
 
 #endif

@@ -7,38 +7,38 @@
 #ifndef XLVS_ICMP_H
 #define XLVS_ICMP_H
 
+#include "further.h"
 #include "icmp_find.h"
 #include "icmp_tunnel.h"
 #include "leave.h"
-#include "relay.h"
+#include "relay_on.h"
 
 static __always_inline int handle_icmp(struct xdp_md *ctx, const struct xlvs_settings *set)
 {
-	struct packet p = {}, about = {};
-	struct relayed r = { .kind = RELAY_ERROR, .packets = 1 };
-	struct fragment f = {};
+	enum parsed what = parse_further(ctx);
+	struct xlvs_scratch *notes = scratch_get();
+	struct packet *p;
 	struct flow flow;
-	enum parsed what = parse_xdp(ctx, &p);
 	int verdict;
 
-	if (what == PARSED_EXTENSION)
-		what = walk(ctx, &p, &f);
-	if (what != PARSED_PROTOCOL || !is_icmp(&p) || !is_whole(&f))
+	if (!notes)
+		return XDP_PASS;
+	p = &notes->packet;
+	if (what != PARSED_PROTOCOL || !is_icmp(p) || !is_whole(&notes->fragment))
 		return pass_as(XLVS_NOT_OURS);
-	r.bytes = p.length;
-	if (!icmp_find(ctx, &p, &r.quote, &about, &flow)) {
-		if (!about.protocol)
+	if (!icmp_find(ctx, notes, &flow)) {
+		if (!notes->about.protocol)
 			return pass_as(XLVS_NOT_OURS);
-		verdict = handle_tunnel_error(ctx, &p, &r.quote, &about, set);
-		if (verdict >= 0)
-			return verdict;
-		if (about_request(&about, &flow))
-			account_passing(&p, &flow);
-		return pass_as(XLVS_NOT_OURS);
+		if (about_request(notes, &flow)) {
+			account_passing(p, &flow);
+			return pass_as(XLVS_NOT_OURS);
+		}
+		verdict = handle_tunnel_error(ctx, notes, set);
+		return verdict >= 0 ? verdict : pass_as(XLVS_NOT_OURS);
 	}
-	if (!icmp_intact(ctx, &p))
+	if (!icmp_intact(ctx, p))
 		return drop_as(XLVS_DROP_ICMP_CHECKSUM);
-	return relay(ctx, &p, &flow, &r, set);
+	return relay_on(ctx, notes, &flow, RELAY_ERROR, p->length, false);
 }
 
 #endif

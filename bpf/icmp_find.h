@@ -41,12 +41,11 @@ static __always_inline void turn_round(const struct packet *p, struct packet *ot
 }
 
 /* An error sent on its way back by somebody else, about a packet that the director relayed. */
-static __always_inline bool about_request(const struct packet *about, struct flow *flow)
+static __always_inline bool about_request(struct xlvs_scratch *notes, struct flow *flow)
 {
-	struct packet request = {};
-
-	turn_round(about, &request);
-	return conn_find(&request, flow) && !is_reply(flow) && !has_reply_key(flow->conn->flags);
+	turn_round(&notes->about, &notes->turned);
+	return conn_find(&notes->turned, flow) && !is_reply(flow) &&
+	       !has_reply_key(flow->conn->flags);
 }
 
 /* What DR and TUN sent is answered past the director: an error that comes by is one answer. */
@@ -60,20 +59,21 @@ static __always_inline void account_passing(const struct packet *p, const struct
 }
 
 /*
- * The connection that the error at p->l4 is about. q says where the quotation is. False for
- * what is left to the kernel.
+ * The connection that the error in the scratch is about. False for what is left to the
+ * kernel; then notes->about.protocol is 0 where there is nothing quoted.
  */
-static __always_inline bool icmp_find(struct xdp_md *ctx, const struct packet *p, struct quote *q,
-				      struct packet *about, struct flow *flow)
+static __always_inline bool icmp_find(struct xdp_md *ctx, struct xlvs_scratch *notes,
+				      struct flow *flow)
 {
+	const struct packet *p = &notes->packet;
 	struct icmp_header head;
 
+	notes->about.protocol = 0;
 	if (l4_length(p) < sizeof(head) || bpf_xdp_load_bytes(ctx, p->l4, &head, sizeof(head)) ||
 	    !is_icmp_error(head.type, p->family))
 		return false;
-	q->icmp = p->l4;
-	q->ip = p->l4 + sizeof(head);
-	return read_quote(ctx, p, q, about) && conn_find(about, flow);
+	notes->quote.icmp = p->l4;
+	return read_quote(ctx, p->l4 + sizeof(head), p->family) && conn_find(&notes->about, flow);
 }
 
 #endif

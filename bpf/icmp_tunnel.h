@@ -37,26 +37,6 @@ static __always_inline __u32 tunnelled_at(struct xdp_md *ctx, const struct quote
 	return q->l4 + sizeof(struct udphdr) + sizeof(gue) + (gue[0] & 0x1f) * 4;
 }
 
-/* The client's packet inside, as far as it is quoted: *inner begins at offset at. */
-static __always_inline bool read_inside(struct xdp_md *ctx, const struct packet *p, __u32 at,
-					struct packet *inner, bool *dont_fragment)
-{
-	__u32 end = p->l3 + p->length;
-	struct quote q = { .ip = at };
-	struct packet about = {};
-
-	if (at + sizeof(struct iphdr) > end)
-		return false;
-	inner->length = end - at;
-	about.length = p->length;
-	about.l3 = p->l3;
-	about.family = inner->family;
-	if (!read_quote(ctx, &about, &q, inner))
-		return false;
-	*dont_fragment = q.dont_fragment;
-	return true;
-}
-
 /* The way to this real server takes packets of so many bytes. */
 static __always_inline void path_mtu_store(const struct xlvs_dest *dest, __u32 mtu,
 					   const struct xlvs_settings *set)
@@ -110,46 +90,45 @@ static __always_inline int tell_client(struct xdp_md *ctx, const struct packet *
 }
 
 /*
- * An error about a tunnel packet of ours; -1 for what is not. q has been through
- * read_quote, about holds the quoted addresses and protocol.
+ * An error about a tunnel packet of ours; -1 for what is not. notes->quote and about are
+ * those of the tunnel packet.
  */
-static __always_inline int handle_tunnel_error(struct xdp_md *ctx, const struct packet *p,
-					       const struct quote *q, const struct packet *about,
+static __always_inline int handle_tunnel_error(struct xdp_md *ctx, struct xlvs_scratch *notes,
 					       const struct xlvs_settings *set)
 {
-	struct xlvs_scratch *notes = scratch_get();
-	struct packet turned = {}, inner = {};
+	const struct packet *p = &notes->packet;
+	__u32 icmp = notes->quote.icmp, begin = notes->quote.ip, at, row;
+	struct packet *inner = &notes->turned;
 	struct icmp_header head;
 	struct xlvs_dest *dest;
-	bool dont_fragment;
 	struct flow flow;
-	__u32 at, row;
+	__u8 server[16], family;
 
-	at = tunnelled_at(ctx, q, about->protocol, &turned.family);
-	if (!notes || !at || !read_inside(ctx, p, at, &turned, &dont_fragment))
+	copy_address(server, notes->about.saddr);
+	at = tunnelled_at(ctx, &notes->quote, notes->about.protocol, &family);
+	if (!at || !read_quote(ctx, at, family))
 		return -1;
-	turn_round(&turned, &inner);
-	inner.length = p->l3 + p->length - at;
-	if (!conn_find(&inner, &flow) || (flow.conn->flags & XLVS_CONN_METHOD) != XLVS_TUNNEL)
+	turn_round(&notes->about, inner);
+	inner->length = p->l3 + p->length - at;
+	if (!conn_find(inner, &flow) || (flow.conn->flags & XLVS_CONN_METHOD) != XLVS_TUNNEL)
 		return -1;
 	row = flow.conn->dest;
 	dest = bpf_map_lookup_elem(&dests, &row);
-	if (!dest || dest->family != p->family ||
-	    !same_address(dest->address, about->saddr, p->family))
+	if (!dest || dest->family != p->family || !same_address(dest->address, server, p->family))
 		return -1;
-	if (!icmp_intact(ctx, p) || bpf_xdp_load_bytes(ctx, q->icmp, &head, sizeof(head)))
+	if (!icmp_intact(ctx, p) || bpf_xdp_load_bytes(ctx, icmp, &head, sizeof(head)))
 		return drop_as(XLVS_DROP_ICMP_CHECKSUM);
 	notes->path_mtu = 0;
-	if (!translate_error(p, &inner, &head, at - q->ip, notes))
+	if (!translate_error(p, inner, &head, at - begin, notes))
 		return drop_as(XLVS_TOLD_CLIENT);
 	if (notes->path_mtu >= IPV4_MIN_MTU)
 		path_mtu_store(dest, notes->path_mtu, set);
-	if (notes->path_mtu && !dont_fragment) /* what it may be cut to is found out by now */
+	if (notes->path_mtu && !notes->quote.dont_fragment) /* what it may be cut to is known now */
 		return drop_as(XLVS_TOLD_CLIENT);
 	if (dest->flags & XLVS_DEST_AVAILABLE)
-		account_part(dest, row, true, 1, inner.length);
+		account_part(dest, row, true, 1, inner->length);
 	notes->error_dest = NOBODY;
-	return tell_client(ctx, &inner, at, notes);
+	return tell_client(ctx, inner, at, notes);
 }
 
 #endif

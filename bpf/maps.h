@@ -114,6 +114,11 @@ struct xlvs_scratch {
 	struct bpf_fib_lookup fib; /* too large for the stack of a whole program */
 	__u8 tail[64];		   /* last bytes of a checksum, padded */
 	struct packet packet;
+	struct fragment fragment;
+	struct packet about; /* an answer to the packet that an ICMP error quotes */
+	struct quote quote;
+	struct relay_note relayed;
+	struct packet turned; /* the quoted packet itself */
 	struct choice choice;
 	struct xlvs_event event; /* being written */
 	__u32 next_slot;	 /* where this CPU looks for a free one first */
@@ -131,6 +136,7 @@ struct xlvs_scratch {
 	__u8 headers[HEADERS_SIZE];	/* in front of it */
 	struct ftp_state ftp;
 	__u8 made[MADE_SIZE]; /* what FTP writes instead */
+	struct xlvs_hop own;  /* the link addresses that a packet came with */
 	struct xlvs_hop hop;  /* of a packet whose way is not kept anywhere */
 	__u32 counted_dest;   /* whose packet it is that is too big, */
 	__u32 counted_reply;  /* and which way it goes */

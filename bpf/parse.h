@@ -59,6 +59,41 @@ struct packet {
 
 #define L4_OFFSETS 511 /* mask: no transport header that we read begins later */
 
+/* What is read beyond the headers of most packets: of a fragment, */
+struct fragment {
+	__be32 id;
+	__u32 offset; /* of its data in the datagram, bytes */
+	__u32 size;   /* of its data */
+	bool more;
+	bool header; /* IPv6: there is a fragment header */
+};
+
+/* and of the packet that an ICMP error quotes. */
+struct quote {
+	__u32 icmp;	    /* offset of the ICMP message in the frame */
+	__u32 ip;	    /* offset of the quoted IP header */
+	__u32 l4;	    /* of the quoted transport header */
+	__u32 header;	    /* length of the quoted IPv4 header */
+	bool dont_fragment; /* said by the quoted header; always, in IPv6 */
+};
+
+enum relay {
+	RELAY_WHOLE, /* a whole packet, behind whatever headers */
+	RELAY_FIRST, /* a first fragment */
+	RELAY_LATER, /* another fragment: no transport header */
+	RELAY_ERROR, /* an ICMP error, or its first fragment */
+};
+
+/* What the relay program is to do with the packet. */
+struct relay_note {
+	enum relay kind;
+	__u32 packets; /* to be counted: a datagram is one, by its first fragment */
+	__u32 bytes;
+	__u32 ref; /* its connection */
+	__u32 generation;
+	__u32 once; /* that one is for this packet alone */
+};
+
 /* The offsets with bounds that the verifier can see; extension headers make l4 large. */
 static __always_inline __u32 l3_of(const struct packet *p)
 {

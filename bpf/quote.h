@@ -17,14 +17,6 @@
 #define IPV6_TARGET 24
 #define IPV4_MOST   60 /* bytes of an IPv4 header */
 
-struct quote {
-	__u32 icmp;	    /* offset of the ICMP message in the frame */
-	__u32 ip;	    /* offset of the quoted IP header */
-	__u32 l4;	    /* of the quoted transport header */
-	__u32 header;	    /* length of the quoted IPv4 header */
-	bool dont_fragment; /* said by the quoted header; always, in IPv6 */
-};
-
 /* The quoted IPv4 header's checksum with its address changed, computed anew like ip_send_check. */
 static __always_inline bool quoted_check(struct xdp_md *ctx, const struct quote *q, __u16 *check)
 {
@@ -101,58 +93,78 @@ static __always_inline bool translate_quote(struct xdp_md *ctx, const struct pac
 	return !bpf_xdp_store_bytes(ctx, q->icmp + 2, &check, sizeof(check));
 }
 
-/*
- * Read the packet that the error at p->l4 quotes, turned round: *about has the addresses
- * and ports of an answer to it. False where it cannot belong to a connection.
- */
-static __always_inline bool read_quote(struct xdp_md *ctx, const struct packet *p, struct quote *q,
-				       struct packet *about)
+static __always_inline bool read_quote4(struct xdp_md *ctx, __u32 end, struct quote *q,
+					struct packet *about)
 {
-	__u32 end = p->l3 + p->length;
+	struct iphdr ip;
+
+	if (q->ip + sizeof(ip) > end || bpf_xdp_load_bytes(ctx, q->ip, &ip, sizeof(ip)))
+		return false;
+	if (ip.version != 4 || ip.ihl < 5 || ip.frag_off & bpf_htons(IP_OFFSET))
+		return false;
+	q->header = ip.ihl * 4;
+	q->l4 = q->ip + q->header;
+	q->dont_fragment = ip.frag_off & bpf_htons(IP_DONT_FRAGMENT);
+	about->protocol = ip.protocol;
+	*(__be32 *)about->saddr = ip.daddr;
+	*(__be32 *)about->daddr = ip.saddr;
+	return true;
+}
+
+static __always_inline bool read_quote6(struct xdp_md *ctx, __u32 end, struct quote *q,
+					struct packet *about)
+{
+	struct packet quoted = { .l3 = q->ip, .length = end - q->ip, .family = XLVS_IPV6 };
+	struct fragment f = {};
+	struct ipv6hdr ip;
+
+	if (q->ip + sizeof(ip) > end || bpf_xdp_load_bytes(ctx, q->ip, &ip, sizeof(ip)))
+		return false;
+	quoted.l4 = q->ip + sizeof(ip);
+	quoted.protocol = ip.nexthdr;
+	if (ip.version != 6 || walk_headers(ctx, &quoted, &f) != PARSED_FLOW || f.offset)
+		return false;
+	q->l4 = quoted.l4;
+	q->dont_fragment = true;
+	about->protocol = quoted.protocol;
+	__builtin_memcpy(about->saddr, &ip.daddr, 16);
+	__builtin_memcpy(about->daddr, &ip.saddr, 16);
+	return true;
+}
+
+/*
+ * Read the packet that begins at this offset in the one in the scratch, turned round:
+ * notes->about has the addresses and ports of an answer to it, notes->quote says where it
+ * is. 0 where it cannot belong to a connection; its protocol is 0 where it is no packet. A
+ * global function: verified once.
+ */
+__noinline int read_quote(struct xdp_md *ctx, __u32 at, __u32 family)
+{
+	struct xlvs_scratch *notes = scratch_get();
+	struct packet *about;
+	struct quote *q;
 	__be16 ports[2];
+	__u32 end;
 
-	about->family = p->family;
-	if (p->family == XLVS_IPV4) {
-		struct iphdr ip;
-
-		if (q->ip + sizeof(ip) > end || bpf_xdp_load_bytes(ctx, q->ip, &ip, sizeof(ip)))
-			return false;
-		if (ip.version != 4 || ip.ihl < 5 || ip.frag_off & bpf_htons(IP_OFFSET))
-			return false;
-		q->header = ip.ihl * 4;
-		q->dont_fragment = ip.frag_off & bpf_htons(IP_DONT_FRAGMENT);
-		q->l4 = q->ip + q->header;
-		about->protocol = ip.protocol;
-		*(__be32 *)about->saddr = ip.daddr;
-		*(__be32 *)about->daddr = ip.saddr;
-	} else {
-		struct ipv6hdr ip;
-		struct packet quoted = { .l3 = q->ip, .family = XLVS_IPV6 };
-		struct fragment f = {};
-
-		if (q->ip + sizeof(ip) > end || bpf_xdp_load_bytes(ctx, q->ip, &ip, sizeof(ip)))
-			return false;
-		if (ip.version != 6)
-			return false;
-		quoted.l4 = q->ip + sizeof(ip);
-		quoted.length = end - q->ip;
-		quoted.protocol = ip.nexthdr;
-		if (walk_headers(ctx, &quoted, &f) != PARSED_FLOW || f.offset)
-			return false;
-		q->dont_fragment = true;
-		q->l4 = quoted.l4;
-		about->protocol = quoted.protocol;
-		__builtin_memcpy(about->saddr, &ip.daddr, 16);
-		__builtin_memcpy(about->daddr, &ip.saddr, 16);
-	}
+	if (!notes)
+		return 0;
+	about = &notes->about;
+	q = &notes->quote;
+	end = notes->packet.l3 + notes->packet.length;
+	__builtin_memset(about, 0, sizeof(*about));
+	about->family = family;
+	q->ip = at;
+	if (!(family == XLVS_IPV4 ? read_quote4(ctx, end, q, about)
+				  : read_quote6(ctx, end, q, about)))
+		return 0;
 	if (about->protocol != IPPROTO_TCP && about->protocol != IPPROTO_UDP &&
 	    about->protocol != IPPROTO_SCTP)
-		return false;
+		return 0;
 	if (q->l4 + sizeof(ports) > end || bpf_xdp_load_bytes(ctx, q->l4, ports, sizeof(ports)))
-		return false;
+		return 0;
 	about->sport = ports[1];
 	about->dport = ports[0];
-	return true;
+	return 1;
 }
 
 #endif

@@ -9,33 +9,22 @@
 #define XLVS_RELAY_H
 
 #include "known.h"
+#include "leave.h"
 #include "quote.h"
 #include "walk.h"
-
-enum relay {
-	RELAY_WHOLE, /* a whole packet, behind whatever headers */
-	RELAY_FIRST, /* a first fragment */
-	RELAY_LATER, /* another fragment: no transport header */
-	RELAY_ERROR, /* an ICMP error, or its first fragment */
-};
-
-/* What is relayed. */
-struct relayed {
-	enum relay kind;
-	__u32 packets; /* to be counted: a datagram is one, by its first fragment */
-	__u32 bytes;
-	struct quote quote; /* of an error */
-};
 
 /* A first fragment's ports and checksum; that covers more than this frame, and is updated. */
 static __always_inline bool translate_first(struct xdp_md *ctx, const struct packet *p,
 					    const struct translation *t)
 {
-	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	void *data = data_of(ctx), *end = end_of(ctx);
 	__u16 *check = check_field(data, end, p);
 	__be16 *ports = data + l4_of(p);
 	__u64 old, new;
 
+	/* SCTP's sum cannot follow other ports without the whole packet's length. */
+	if (!is_plain(p->protocol))
+		return ports_of(&t->sport) == ports_of(&p->sport);
 	if (!check || (void *)(ports + 2) > end)
 		return false;
 	ports[0] = t->sport;
@@ -50,18 +39,26 @@ static __always_inline bool translate_first(struct xdp_md *ctx, const struct pac
 	return true;
 }
 
+/* What is relayed, as the verifier likes it: read from the scratch once. */
+struct relayed {
+	enum relay kind;
+	__u32 packets;
+	__u32 bytes;
+	const struct quote *quote;
+};
+
 /* NAT of what is relayed; ttl_step as in translate(). */
 static __always_inline bool relay_translate(struct xdp_md *ctx, const struct packet *p,
 					    const struct translation *t, const struct relayed *r,
 					    bool reply, __u8 ttl_step)
 {
 	if (r->kind == RELAY_WHOLE)
-		return translate(ctx, p, t, ttl_step);
+		return translate_any(ctx, p, t, ttl_step);
 	if (r->kind == RELAY_FIRST && !translate_first(ctx, p, t))
 		return false;
-	if (r->kind == RELAY_ERROR && !translate_quote(ctx, p, t, &r->quote, reply))
+	if (r->kind == RELAY_ERROR && !translate_quote(ctx, p, t, r->quote, reply))
 		return false;
-	return translate_ip((void *)(long)ctx->data, (void *)(long)ctx->data_end, p, t, ttl_step);
+	return translate_ip(data_of(ctx), end_of(ctx), p, t, ttl_step);
 }
 
 /* Count it, and note it on the connection: errors leave no trace there, as in IPVS. */
@@ -79,7 +76,7 @@ static __always_inline void relay_note(const struct packet *p, const struct flow
 	if (r->kind == RELAY_LATER)
 		conn->seen = now();
 	else
-		touch(conn, p, reply, set);
+		touch_any(conn, p, reply, set);
 }
 
 /* An error due for what is relayed: never about an ICMP error, nor an IPv4 fragment but the first. */
@@ -164,22 +161,29 @@ static __always_inline int relay_reply(struct xdp_md *ctx, const struct packet *
 static __always_inline int relay_send(struct xdp_md *ctx, const struct packet *p,
 				      const struct xlvs_dest *dest, const struct translation *t,
 				      const struct relayed *r, const struct xlvs_hop *hop,
-				      const struct xlvs_hop *own, __u32 method)
+				      const struct xlvs_hop *own, const struct shim *shim,
+				      __u32 method)
 {
 	__u32 link = sizeof(struct ethhdr) + hop_tags(hop) * VLAN_TAG;
 	bool ready;
 
+	if (method == XLVS_TUNNEL && shim->size && r->kind == RELAY_WHOLE)
+		return tunnel(ctx, p, dest, shim, link)
+			       ? relay_emit(ctx, hop, own, link, dest->family, dest->address, false)
+			       : drop_as(XLVS_DROP_MALFORMED);
+
 	if (method == XLVS_MASQ)
 		ready = relay_translate(ctx, p, t, r, false, 1);
 	else if (r->kind == RELAY_WHOLE)
-		ready = pass_on(ctx, p);
+		ready = pass_on_any(ctx, p);
 	else
-		ready = decrement_ttl((void *)(long)ctx->data, (void *)(long)ctx->data_end, p);
+		ready = decrement_ttl(data_of(ctx), end_of(ctx), p);
 	if (!ready)
 		return drop_as(XLVS_DROP_MALFORMED);
 	if (method != XLVS_TUNNEL)
 		return relay_emit(ctx, hop, own, p->l3, p->family, dest->address, false);
-	if (!encapsulate(ctx, p, dest, link))
+	if (!(shim->size ? encapsulate_shim(ctx, p, dest, shim, link)
+			 : encapsulate(ctx, p, dest, link)))
 		return drop_as(XLVS_DROP_MALFORMED);
 	return relay_emit(ctx, hop, own, link, dest->family, dest->address, false);
 }
@@ -195,6 +199,7 @@ static __always_inline int relay_request(struct xdp_md *ctx, const struct packet
 	bool here = flags & XLVS_CONN_LOCAL;
 	struct translation t = { .sport = p->sport, .dport = conn->dport };
 	enum xlvs_outcome outcome = XLVS_FORWARDED;
+	struct shim shim = {};
 	struct xlvs_hop hop;
 
 	set_address(t.saddr, p->saddr, p->family);
@@ -212,34 +217,60 @@ static __always_inline int relay_request(struct xdp_md *ctx, const struct packet
 			return drop_as(XLVS_DROP_MALFORMED);
 		return pass_as(XLVS_LOCAL);
 	}
-	if (method == XLVS_TUNNEL)
-		overhead = tunnel_header(dest);
+	if (method == XLVS_TUNNEL) {
+		shim_of(p, dest, set, true, r->kind == RELAY_WHOLE && is_partial(ctx, p), &shim);
+		overhead = tunnel_header(dest) + shim.size;
+	}
 	if (!needs_companion(&hop) && p->length + overhead > hop.mtu)
 		return relay_too_big(ctx, p, flow, r, p->daddr, counted, hop.mtu - overhead);
-	return relay_send(ctx, p, dest, &t, r, &hop, own, method);
+	return relay_send(ctx, p, dest, &t, r, &hop, own, &shim, method);
 }
 
 /* Send what belongs to a connection on its way. */
-static __always_inline int relay(struct xdp_md *ctx, const struct packet *p,
-				 const struct flow *flow, const struct relayed *r,
-				 const struct xlvs_settings *set)
+static __always_inline int relay(struct xdp_md *ctx, struct xlvs_scratch *notes,
+				 const struct flow *flow, const struct xlvs_settings *set)
 {
+	const struct relayed r = {
+		.kind = notes->relayed.kind,
+		.packets = notes->relayed.packets,
+		.bytes = notes->relayed.bytes,
+		.quote = &notes->quote,
+	};
 	__u32 row = flow->conn->dest;
 	struct xlvs_dest *dest = bpf_map_lookup_elem(&dests, &row);
-	struct xlvs_hop own = {};
 
 	if ((flow->conn->flags & XLVS_CONN_METHOD) == XLVS_BYPASS)
 		return pass_as(XLVS_BYPASSED);
 	if (!dest)
 		return drop_as(XLVS_DROP_DESTINATION_GONE);
-	if (!(dest->flags & XLVS_DEST_AVAILABLE) && !is_reply(flow) && r->kind != RELAY_ERROR)
+	if (!(dest->flags & XLVS_DEST_AVAILABLE) && !is_reply(flow) && r.kind != RELAY_ERROR)
 		return destination_gone(ctx, flow, set);
-	if (bpf_xdp_load_bytes(ctx, 0, own.dmac, 12)) /* both link addresses, as they came */
+	if (bpf_xdp_load_bytes(ctx, 0, notes->own.dmac, 12)) /* both link addresses, as they came */
 		return drop_as(XLVS_DROP_MALFORMED);
-	relay_note(p, flow, dest, r, set);
+	relay_note(&notes->packet, flow, dest, &r, set);
 	if (is_reply(flow))
-		return relay_reply(ctx, p, flow, r, set, &own);
-	return relay_request(ctx, p, flow, dest, r, set, &own);
+		return relay_reply(ctx, &notes->packet, flow, &r, set, &notes->own);
+	return relay_request(ctx, &notes->packet, flow, dest, &r, set, &notes->own);
+}
+
+/* The relay program: packet, connection and what it is stand in the CPU's scratch. */
+static __always_inline int handle_relay(struct xdp_md *ctx, const struct xlvs_settings *set)
+{
+	struct xlvs_scratch *notes = scratch_get();
+	struct flow flow;
+	int verdict;
+
+	if (!notes)
+		return XDP_PASS;
+	flow.ref = notes->relayed.ref;
+	flow.generation = notes->relayed.generation;
+	flow.conn = conn_at(flow.ref & XLVS_REF_SLOT);
+	if (!flow.conn)
+		return drop_as(XLVS_DROP_RACE);
+	verdict = relay(ctx, notes, &flow, set);
+	if (notes->relayed.once)
+		conn_end(flow.conn, flow.ref);
+	return verdict;
 }
 
 #endif

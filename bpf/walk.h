@@ -17,14 +17,6 @@
 #define NEXT_AH		 51
 #define NEXT_DESTINATION 60
 
-struct fragment {
-	__be32 id;
-	__u32 offset; /* of its data in the datagram, bytes */
-	__u32 size;   /* of its data */
-	bool more;
-	bool header; /* IPv6: there is a fragment header */
-};
-
 struct fragment_header {
 	__u8 next;
 	__u8 reserved;

@@ -13,6 +13,7 @@
 #include "icmp.h"
 #include "known.h"
 #include "leave.h"
+#include "relay.h"
 #include "reuse.h"
 #include "special.h"
 #include "split.h"
@@ -75,6 +76,15 @@ int xlvs_icmp(struct xdp_md *ctx)
 	struct xlvs_settings *set = settings_get();
 
 	return set ? handle_icmp(ctx, set) : XDP_PASS;
+}
+
+/* What these two found a connection for. */
+SEC("xdp")
+int xlvs_relay(struct xdp_md *ctx)
+{
+	struct xlvs_settings *set = settings_get();
+
+	return set ? handle_relay(ctx, set) : XDP_PASS;
 }
 
 /* A packet of no connection: once admitted, it is one of a known connection. */

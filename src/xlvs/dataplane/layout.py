@@ -126,6 +126,7 @@ PROGRAMS = (
     "xlvs_ftp",
     "xlvs_fragment",
     "xlvs_icmp",
+    "xlvs_relay",
 )  # enum xlvs_program
 
 MIGRATING, HOLD, HAS_MARKS, HAS_FTP, HAS_PORT0, HAS_CALLERS = 1, 2, 4, 8, 16, 32  # settings.flags
