@@ -235,12 +235,14 @@ static __always_inline enum parsed parse_ipv4(void *data, void *end, __u32 size,
 static __always_inline enum parsed parse_ipv6(void *data, void *end, __u32 size, struct packet *p)
 {
 	struct ipv6hdr *ip = data + l3_of(p);
+	__u32 length;
 
 	if ((void *)(ip + 1) > end)
 		return PARSED_OTHER;
-	p->length = bpf_ntohs(ip->payload_len) + sizeof(*ip);
-	if (ip->version != 6 || p->l3 + p->length > size)
+	length = bpf_ntohs(ip->payload_len) + sizeof(*ip);
+	if (ip->version != 6 || p->l3 + length > size || length > 0xffff)
 		return PARSED_OTHER;
+	p->length = length;
 	p->family = XLVS_IPV6;
 	p->protocol = ip->nexthdr;
 	p->ttl = ip->hop_limit;

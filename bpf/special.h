@@ -10,6 +10,7 @@
 #include "known.h"
 #include "leave.h"
 #include "reuse.h"
+#include "walk.h"
 
 /* Read on behind the IP header; false for what only the kernel knows. */
 static __always_inline bool parse_transport(struct xdp_md *ctx, struct packet *p)
@@ -27,6 +28,14 @@ static __always_inline bool parse_transport(struct xdp_md *ctx, struct packet *p
 	return true;
 }
 
+/* Whether the packet is a whole one of a protocol of this program's, behind IPv6 extension headers. */
+static __always_inline bool is_behind_headers(struct xdp_md *ctx, struct packet *p)
+{
+	struct fragment f = {};
+
+	return walk(ctx, p, &f) == PARSED_PROTOCOL && is_whole(&f);
+}
+
 /*
  * Read the packet into the CPU's scratch: an enum parsed. A global function: verified once,
  * and what it branched on is forgotten, which the forwarding behind it multiplies.
@@ -42,6 +51,8 @@ __noinline int parse_special(struct xdp_md *ctx)
 	p = &notes->packet;
 	__builtin_memset(p, 0, sizeof(*p));
 	what = parse_xdp(ctx, p);
+	if ((what == PARSED_EXTENSION || what == PARSED_FRAGMENT) && is_behind_headers(ctx, p))
+		what = PARSED_PROTOCOL;
 	if (what == PARSED_PROTOCOL && parse_transport(ctx, p))
 		what = PARSED_FLOW;
 	return what;

@@ -1,0 +1,183 @@
+"""A director with every kind of service, and flows through them that are established."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from tests.packet.director import INSIDE_MAC, SERVER_MAC, Director, Server
+from tests.packet.frames import TCP, UDP, Datagram
+from tests.packet.sctp import Association, chunk
+from xlvs.dataplane import layout
+from xlvs.model import Forward, Service, ServiceFlag, ServiceKey, Tunnel, TunnelType
+
+SCTP = 132
+VIP = {4: "10.80.0.1", 6: "fd80::1"}
+PERSISTENT_VIP = {4: "10.80.0.2", 6: "fd80::2"}
+CLIENTS = {4: "198.18.0.{}", 6: "fd18::{}"}
+# Nobody else speaks from there: what these flows can after the attack, they could before it.
+BYSTANDERS = {4: "198.19.200.{}", 6: "fd77:1357:2468::{}"}
+SERVERS = {4: "10.19.0.{}", 6: "fd19::{}"}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A service: what it is, and how it is forwarded."""
+
+    protocol: int
+    port: int
+    method: Forward = Forward.MASQ
+    server_port: int = 0
+    tunnel: Tunnel = field(default_factory=Tunnel)
+    scheduler: str = "rr"
+    flags: ServiceFlag = ServiceFlag(0)
+    engine: str = ""
+    anywhere: bool = False  # a service of every port; this one is an example
+
+
+KINDS = (
+    Kind(TCP, 80, server_port=8080, scheduler="wlc"),
+    Kind(TCP, 21, scheduler="lc"),
+    Kind(TCP, 443, Forward.TUNNEL),
+    Kind(TCP, 8443, Forward.TUNNEL, tunnel=Tunnel(TunnelType.GUE, 6080, 1), scheduler="sh"),
+    Kind(TCP, 25, Forward.ROUTE, scheduler="mh"),
+    Kind(UDP, 53, Forward.ROUTE, scheduler="wrr"),
+    Kind(UDP, 69, server_port=6969, scheduler="dh"),
+    Kind(UDP, 4789, Forward.TUNNEL, tunnel=Tunnel(TunnelType.GRE, flags=1)),
+    Kind(UDP, 500, scheduler="sed"),  # IKE: AH and ESP follow it
+    Kind(UDP, 123, flags=ServiceFlag.ONEPACKET),
+    Kind(UDP, 5060, flags=ServiceFlag.PERSISTENT | ServiceFlag.ONEPACKET, engine="sip"),
+    Kind(SCTP, 9, server_port=99),
+    Kind(SCTP, 10, Forward.ROUTE, scheduler="lblc"),
+    Kind(TCP, 7777, Forward.ROUTE, flags=ServiceFlag.PERSISTENT, anywhere=True),
+)
+
+
+def version(address: str) -> int:
+    return ip_address(address).version
+
+
+def define(director: Director, family: int, kind: Kind) -> None:
+    vip = PERSISTENT_VIP[family] if kind.anywhere else VIP[family]
+    port = 0 if kind.anywhere else kind.port
+    key = ServiceKey(2 if family == 4 else 10, kind.protocol, ip_address(vip).packed, port)
+    service = Service(
+        key,
+        kind.scheduler,
+        kind.flags,
+        300 if kind.flags else 0,
+        0xFFFFFFFF if family == 4 else 128,
+        kind.engine,
+    )
+    port = 0 if kind.anywhere else kind.server_port or kind.port
+    servers = [
+        Server(SERVERS[family].format(11 + n), port, kind.method, tunnel=kind.tunnel) for n in range(3)
+    ]
+    director.define(service, servers)
+
+
+def served_once() -> dict[object, list[tuple[IPv4Address | IPv6Address, int]]]:
+    """The servers of the services that connect single packets, by protocol, VIP and port."""
+    return {
+        (kind.protocol, ip_address(VIP[family]), kind.port): [
+            (ip_address(SERVERS[family].format(11 + number)), kind.server_port or kind.port)
+            for number in range(3)
+        ]
+        for family in (4, 6)
+        for kind in KINDS
+        if kind.flags & ServiceFlag.ONEPACKET
+    }
+
+
+Message = Datagram | Association
+
+
+@dataclass
+class Flow:
+    """A client's conversation, as it was led."""
+
+    kind: Kind
+    family: int
+    request: Message
+    """A client's packet of it, to be varied."""
+    reply: Message | None = None
+    """A server's, as it reaches the director; None where answers go past it."""
+
+
+def sip(number: int) -> bytes:
+    return f"INVITE sip:a@b SIP/2.0\r\nCall-ID: {number}@example.org\r\n\r\n".encode()
+
+
+def first(kind: Kind, family: int, number: int, bystander: bool) -> Message:
+    client = (BYSTANDERS if bystander else CLIENTS)[family].format(number + 1)
+    vip = (PERSISTENT_VIP if kind.anywhere else VIP)[family]
+    sport = 500 if kind.port == 500 else 40000 + number
+    if kind.protocol == SCTP:
+        return Association(client, vip, sport, kind.port, chunk("INIT", bytes(16)))
+    text = sip(number) if kind.engine else b"payload" * (number % 3)
+    return Datagram(client, vip, sport, kind.port, kind.protocol, "S", text)
+
+
+def lead(director: Director, kind: Kind, family: int, number: int, bystander: bool) -> Flow:
+    """Establish a flow."""
+    begin = first(kind, family, number, bystander)
+    director.exchange(begin.frame())
+    flow = Flow(kind, family, begin)
+    if kind.method == Forward.MASQ and not kind.flags & ServiceFlag.ONEPACKET:
+        row = next(row for row in director.connections() if _is_for(row, begin))
+        server = str(ip_address(layout.plain_address(row.daddr, row.family)))
+        port = row.dport >> 8 | (row.dport & 255) << 8
+        reply = replace(
+            begin,
+            source=server,
+            target=begin.source,
+            sport=port,
+            dport=begin.sport,
+            source_mac=SERVER_MAC,
+            target_mac=INSIDE_MAC,
+        )
+        if isinstance(reply, Datagram):
+            reply = replace(reply, flags="SA", payload=b"")
+            director.exchange(reply.frame())
+            flow.reply = replace(reply, flags="PA", payload=b"answer")
+        elif isinstance(reply, Association):
+            flow.reply = replace(reply, chunks=chunk("INIT_ACK", bytes(16)))
+            director.exchange(flow.reply.frame())
+    if isinstance(begin, Datagram):
+        flow.request = replace(begin, flags="A", payload=b"")
+        if kind.protocol == TCP:
+            director.exchange(flow.request.frame())
+            flow.request = replace(
+                flow.request, flags="PA", payload=b"PASV\r\n" if kind.port == 21 else b"data"
+            )
+    return flow
+
+
+def _is_for(row: layout.ConnRow, message: Message) -> bool:
+    family = row.family
+    return (
+        not row.flags & layout.CONN_TEMPLATE
+        and layout.plain_address(row.caddr, family) == ip_address(message.source).packed
+        and layout.plain_address(row.vaddr, family) == ip_address(message.target).packed
+        and (row.cport, row.vport) == tuple(p >> 8 | (p & 255) << 8 for p in (message.sport, message.dport))
+        and row.protocol == (message.protocol if isinstance(message, Datagram) else SCTP)
+    )
+
+
+def build(director: Director, flows: int = 4) -> tuple[list[Flow], list[Flow]]:
+    """All services; flows of the attacked, and of bystanders."""
+    for family in (4, 6):
+        for kind in KINDS:
+            define(director, family, kind)
+    director.tables.settings.icmp_limit = 0xFFFFFFFF
+    return tuple(  # type: ignore[return-value]
+        list(_flows(director, flows if not bystander else 2, bystander)) for bystander in (False, True)
+    )
+
+
+def _flows(director: Director, count: int, bystander: bool) -> Iterator[Flow]:
+    for family in (4, 6):
+        for kind in KINDS:
+            for number in range(count):
+                yield lead(director, kind, family, number, bystander)

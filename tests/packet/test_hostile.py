@@ -1,0 +1,107 @@
+"""Hostile frames: none is misdelivered, each is counted once, tables stay sound, others notice nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from tests.packet.frames import TCP, UDP, Datagram, ethernet, ip
+from tests.packet.hostile.attack import SLOTS, Attack, attacking, check_bystanders
+from tests.packet.sctp import Association
+
+pytestmark = pytest.mark.root
+
+SEED = 20261120
+MILLION = 1_000_000
+# What must have happened in any storm, or it was none.
+FACES = {"forwarded", "not_ours", "pass_no_connection", "drop_table_full", "drop_malformed", "drop_ttl"}
+
+
+@pytest.fixture(scope="module")
+def attack() -> Iterator[Attack]:
+    with attacking(SEED) as made:
+        yield made
+
+
+def aftermath(attack: Attack) -> None:
+    """Tables bounded and sound, and the flows that were not attacked go on."""
+    assert len(list(attack.director.live_slots())) <= SLOTS
+    assert attack.director.index_size() <= 2 * SLOTS
+    assert not attack.trouble()
+    check_bystanders(attack, attack.bystanders)
+
+
+def test_every_frame_gets_what_it_may_get(attack: Attack) -> None:
+    """Each frame is read by an independent reader, which says what may come of it."""
+    seen = attack.judged(0, 1500)
+    assert seen["forwarded"] > 100
+    assert len(seen) > 8, seen
+    aftermath(attack)
+
+
+def test_a_storm(attack: Attack) -> None:
+    """Two CPUs at once; as many frames as the guest can take, too."""
+    outcomes = attack.storm(MILLION // 5, together=MILLION // 20)
+    assert set(outcomes) >= FACES, outcomes
+    attack.judged(1 << 40, 300)
+    aftermath(attack)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_ten_million(capsys: pytest.CaptureFixture[str]) -> None:
+    with attacking(SEED + 1) as attack:
+        outcomes = attack.storm(10 * MILLION)
+        with capsys.disabled():
+            print("\nten million hostile frames:")
+            for name, count in outcomes.most_common():
+                print(f"  {name:<24}{count:>12,}")
+        assert set(outcomes) >= FACES
+        attack.judged(1 << 40, 2000)
+        aftermath(attack)
+
+
+# What was found by the above.
+
+
+@pytest.mark.parametrize("said", [0xFFFF, 0xFFFF - 39, 0xFFFF - 20])
+def test_an_ipv6_length_beyond_any_packet(attack: Attack, said: int) -> None:
+    segment = Datagram("fd18::1", "fd80::1", 40000, 80, TCP).segment()
+    packet = ip("fd18::1", "fd80::1", TCP, segment, length=said)
+    some = attack.flows[0].request
+    assert attack.judge(ethernet(packet, some.target_mac, some.source_mac), "long") == "not_ours"
+
+
+def test_sctp_behind_extension_headers(attack: Attack) -> None:
+    """It went in a circle between two programs, until it was dropped."""
+    flow = next(f for f in attack.bystanders if f.family == 6 and f.kind.port == 9)
+    assert isinstance(flow.request, Association)
+    for kind, body in ((60, bytes([132, 0, 1, 4, 0, 0, 0, 0])), (44, bytes([132, 0, 0, 0, 0, 0, 0, 1]))):
+        packet = ip(flow.request.source, flow.request.target, kind, body + flow.request.segment())
+        frame = ethernet(packet, flow.request.target_mac, flow.request.source_mac)
+        assert attack.judge(frame, "behind headers") == "forwarded"
+        stranger = replace(flow.request, target="fd80::dead")
+        packet = ip(stranger.source, stranger.target, kind, body + stranger.segment())
+        frame = ethernet(packet, stranger.target_mac, stranger.source_mac)
+        assert attack.judge(frame, "a stranger's") == "not_ours"
+
+
+def test_the_judge_has_eyes(attack: Attack) -> None:
+    """What is wrong is seen: another server, other text, another sum, a packet of nobody."""
+    flow = next(f for f in attack.bystanders if f.kind.protocol == UDP and f.kind.port == 69)
+    before = flow.request.frame()
+    verdict, after = attack.director.run(before)
+    attack.look()
+    attack._judge.check("forwarded", verdict, before, after)
+    for at in (5, 11, 22, 23, 26, 33, 34, 36, len(after) - 1):
+        bad = bytearray(after)
+        bad[at] ^= 1
+        with pytest.raises(AssertionError):
+            attack._judge.check("forwarded", verdict, before, bytes(bad))
+    with pytest.raises(AssertionError):
+        attack._judge.check("not_ours", verdict, before, after)
+    nobody = replace(flow.request, sport=9).frame()
+    with pytest.raises(AssertionError):
+        attack._judge.check("forwarded", verdict, nobody, after)
