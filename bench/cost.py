@@ -37,7 +37,11 @@ class Weighing:
     interface: str = OUTSIDE
     outcome: str = "forwarded"
     most: float | None = None
+    scheduler: str = "rr"
+    servers: int = 1
 
+
+MANY = 500  # servers of one service
 
 WEIGHINGS = (
     Weighing("DR, known flow", "-g", KNOWN, most=60),
@@ -48,6 +52,10 @@ WEIGHINGS = (
     Weighing("DR, new UDP flow", "-g", FRESH_UDP),
     Weighing("DR, new TCP flow", "-g", FRESH_TCP),
     Weighing("NAT, new TCP flow", "-m", FRESH_TCP),
+    *(
+        Weighing(f"{name} of {MANY}, new UDP flow", "-m", FRESH_UDP, scheduler=name, servers=MANY)
+        for name in ("rr", "wrr", "wlc", "mh")
+    ),
 )
 
 
@@ -81,7 +89,7 @@ def weigh(road: Road, traffic: Traffic, weighing: Weighing, effort: Effort) -> f
     """Nanoseconds that the director adds to a packet: the median of the rounds' differences."""
     repeat = effort.fresh if weighing.load.fresh else effort.repeat
     rounds = effort.fresh_rounds if weighing.load.fresh else effort.cost_rounds
-    director = xlvs(weighing.method, effort.slots)
+    director = xlvs(weighing.method, effort.slots, weighing.scheduler, weighing.servers)
     scales = Scales()
     try:
         with director(road, traffic), place.inside(road.director), place.on_cpu(CPU):

@@ -30,15 +30,15 @@ def floor(road: Road, traffic: Traffic) -> Iterator[None]:
         os.close(link)
 
 
-def xlvs(method: str, connections: int) -> Director:
+def xlvs(method: str, connections: int, scheduler: str = "rr", servers: int = 1) -> Director:
     """xlvs, as an operator sets it up; ``method`` is ipvsadm's option."""
 
     @contextmanager
     def set_up(road: Road, _: Traffic) -> Iterator[None]:
         road.xlvs("up", OUTSIDE, INSIDE, "--mode", "native", "--connections", str(connections))
         try:
-            for rule in _rules(method):
-                road.xlvs("ipvsadm", *rule)
+            lines = (" ".join(rule) for rule in _rules(method, scheduler, servers))
+            road.xlvs("ipvsadm", "-R", text="".join(f"{line}\n" for line in lines))
             yield
         finally:
             road.xlvs("down")
@@ -63,11 +63,15 @@ def ipvs(method: str) -> Director:
     return set_up
 
 
-def _rules(method: str) -> Iterator[list[str]]:
+def _rules(method: str, scheduler: str = "rr", servers: int = 1) -> Iterator[list[str]]:
+    """Many servers are ports of the one that there is (by NAT), with weights from 1 to 10."""
     port = SERVER_PORT if method == "-m" else VPORT
     for option in PROTOCOLS.values():
-        yield ["-A", option, f"{VIP}:{VPORT}", "-s", "rr"]
-        yield ["-a", option, f"{VIP}:{VPORT}", "-r", f"{SERVER}:{port}", method]
+        yield ["-A", option, f"{VIP}:{VPORT}", "-s", scheduler]
+        for number in range(servers):
+            weight = str(number * 7 % 10 + 1)
+            server = f"{SERVER}:{port + number}"
+            yield ["-a", option, f"{VIP}:{VPORT}", "-r", server, method, "-w", weight]
 
 
 def nftables(connections: int) -> Director:

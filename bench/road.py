@@ -105,13 +105,13 @@ class Road:
         for device in (OUTSIDE, INSIDE):
             namespaces.run(namespaces.inside(self.director, ["ethtool", "-K", device, "gro", "on"]))
 
-    def type(self, command: Sequence[str]) -> str:
-        """Run a command on the director, as an operator would."""
-        return namespaces.run(namespaces.typed_inside(self.director, command))
+    def type(self, command: Sequence[str], text: str | None = None) -> str:
+        """Run a command on the director, as an operator would, with ``text`` to read."""
+        return namespaces.run(namespaces.typed_inside(self.director, command), text)
 
-    def xlvs(self, *arguments: str) -> str:
+    def xlvs(self, *arguments: str, text: str | None = None) -> str:
         """Run xlvs on the director."""
-        return self.type([*XLVS, *arguments])
+        return self.type([*XLVS, *arguments], text)
 
 
 @dataclass(frozen=True)

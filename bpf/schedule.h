@@ -46,6 +46,8 @@ __noinline __u32 schedule(struct xlvs_service *service, const struct packet *p)
 	case XLVS_WLC:
 	case XLVS_SED:
 	case XLVS_NQ:
+	case XLVS_FO:
+	case XLVS_OVF:
 		schedule_least(&turn);
 		break;
 	case XLVS_LBLC:
@@ -53,10 +55,6 @@ __noinline __u32 schedule(struct xlvs_service *service, const struct packet *p)
 		break;
 	case XLVS_LBLCR:
 		schedule_lblcr(&turn, p);
-		break;
-	case XLVS_FO:
-	case XLVS_OVF:
-		schedule_heaviest(&turn);
 		break;
 	case XLVS_DH:
 	case XLVS_SH:

@@ -34,9 +34,11 @@ static __always_inline bool overloaded(const struct choice *c, __u32 dest)
 }
 
 /* What lc and its kin go by (ip_vs_dest_conn_overhead): an active one is as heavy as 256. */
+#define ACTIVE_LOAD 256
+
 static __always_inline __u64 overhead(const struct xlvs_load *load)
 {
-	return ((__u64)load->active << 8) + load->inactive;
+	return (__u64)load->active * ACTIVE_LOAD + load->inactive;
 }
 
 #endif

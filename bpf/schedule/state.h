@@ -46,6 +46,18 @@ struct twos_walk {
 	struct draw one, other;
 };
 
+/* What lc, wlc, sed, nq, fo and ovf go by: factors and masks. */
+struct measure {
+	__u32 active;
+	__u32 inactive;
+	__u32 one_more;
+	__u32 weight;
+	__u32 no_weight;
+	__u32 overflow;
+	__u32 not_idle;
+	__u32 unable; /* load.flags of those who may not be chosen */
+};
+
 struct choice {
 	__u32 first; /* row of the first member */
 	__u32 count;
@@ -59,6 +71,7 @@ struct choice {
 	bool present;	 /* lblcr: the choice is in the set already */
 	__u32 leaving;	 /* lblcr: who leaves the set, or NOBODY */
 	__u32 kept;	 /* lblcr: how many stay */
+	struct measure measure;
 	__u64 best_load;
 	__s64 best_weight;
 	union {
