@@ -44,7 +44,7 @@ _NO_SERVICE = 0xFFFFFFFF
 _FTP = 21
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class StagedDest:
     """A destination as it will be."""
 
@@ -72,6 +72,7 @@ class StagedService:
     restarted: bool = False  # another scheduler took over
     # wrr's step and greatest weight after each change: the kernel rounds its place every time.
     wrr_steps: list[tuple[int, int]] = field(default_factory=list)
+    _by_key: dict[DestinationKey, StagedDest] | None = None  # of dests, made when asked for
 
     def note_change(self) -> None:
         """The destinations or their weights are others now."""
@@ -90,7 +91,23 @@ class StagedService:
 
     def find(self, key: DestinationKey) -> StagedDest | None:
         """The destination of this key."""
-        return next((dest for dest in self.dests if dest.destination.key == key), None)
+        if self._by_key is None:
+            self._by_key = {dest.destination.key: dest for dest in self.dests}
+        return self._by_key.get(key)
+
+    def put_first(self, dest: StagedDest) -> None:
+        """A destination that is new: at the head, as the kernel does; that makes its schedulers' order."""
+        self.dests.insert(0, dest)
+        if self._by_key is not None:
+            self._by_key[dest.destination.key] = dest
+        self.note_change()
+
+    def take_out(self, dest: StagedDest) -> None:
+        """A destination that is deleted."""
+        self.dests.remove(dest)
+        if self._by_key is not None:
+            del self._by_key[dest.destination.key]
+        self.note_change()
 
 
 class Commit:

@@ -99,11 +99,9 @@ class XdpTransaction:
             row = next(self._dest_rows(), None)
         if row is None:
             raise IpvsError(ENOMEM, f"no room for more than {layout.DESTS} destinations")
-        # At the head, as the kernel does: that is what makes its schedulers' order.
         dest = StagedDest(destination, row, last_weight=destination.weight, fresh=True, changed=True)
         dest.thresholds.append((destination.upper, destination.lower))
-        staged.dests.insert(0, dest)
-        staged.note_change()
+        staged.put_first(dest)
 
     def edit_destination(self, key: ServiceKey, destination: Destination) -> None:
         """See the port."""
@@ -125,8 +123,7 @@ class XdpTransaction:
         if dest is None:
             raise IpvsError(ENOENT)
         self._discard(staged, dest)
-        staged.dests.remove(dest)
-        staged.note_change()
+        staged.take_out(dest)
 
     def zero(self, key: ServiceKey | None = None) -> None:
         """See the port."""
