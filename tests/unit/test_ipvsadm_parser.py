@@ -109,6 +109,14 @@ def test_lines_have_no_quotes_and_no_remarks() -> None:
     assert list(command_lines(text)) == [(2, ["-A", "'x", "y'", "#", "z"]), (4, ["-C"])]
 
 
+def test_words_of_lines_end_after_4096_bytes() -> None:
+    text = f"-A {'y' * 4097} {'z' * 4096}ipvsadm\n-A {'é' * 2049}\n"
+    assert list(command_lines(text)) == [
+        (1, ["-A", "y" * 4096, "y", "z" * 4096]),
+        (2, ["-A", "é" * 2048, "é"]),
+    ]
+
+
 def test_starting_up_imports_nothing_heavy() -> None:
     script = "import sys, xlvs.cli.main, xlvs.cli.ipvsadm; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
