@@ -256,7 +256,13 @@ static __always_inline int skb_forward_request(struct __sk_buff *skb, const stru
 	if (!own && (p->ttl <= 1 || !skb_decrement_ttl(skb, p)))
 		return companion_drop(XLVS_DROP_COMPANION);
 	if (method == XLVS_TUNNEL) {
-		if (!skb_encapsulate(skb, p, dest, set, &shim))
+		/*
+		 * Segments that the device cuts cannot have the shim's checksum: such a packet
+		 * goes without, which GRE and UDP allow. Nor is its own left to the real
+		 * server, for the kernel here completes it.
+		 */
+		shim_of(p, conn, dest, set, !skb->gso_size, false, &shim);
+		if (!skb_encapsulate(skb, p, dest, &shim))
 			return companion_drop(XLVS_DROP_COMPANION);
 		length += length ? tunnel_header(dest) + shim.size : 0;
 	}

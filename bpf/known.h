@@ -181,7 +181,7 @@ static __always_inline int forward_request(struct xdp_md *ctx, const struct pack
 	if (unlikely(outcome))
 		return hand_over(ctx, outcome);
 	if (special && method == XLVS_TUNNEL)
-		shim_of(p, dest, set, true, is_partial(ctx, p), &shim);
+		shim_of(p, conn, dest, set, true, is_partial(ctx, p), &shim);
 	if (method == XLVS_TUNNEL)
 		overhead = tunnel_header(dest) + shim.size;
 	if (unlikely(p->length + overhead > hop.mtu))

@@ -218,7 +218,8 @@ static __always_inline int relay_request(struct xdp_md *ctx, const struct packet
 		return pass_as(XLVS_LOCAL);
 	}
 	if (method == XLVS_TUNNEL) {
-		shim_of(p, dest, set, true, r->kind == RELAY_WHOLE && is_partial(ctx, p), &shim);
+		shim_of(p, conn, dest, set, true, r->kind == RELAY_WHOLE && is_partial(ctx, p),
+			&shim);
 		overhead = tunnel_header(dest) + shim.size;
 	}
 	if (!needs_companion(&hop) && p->length + overhead > hop.mtu)

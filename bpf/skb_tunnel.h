@@ -91,13 +91,10 @@ static __always_inline bool skb_is_partial(struct __sk_buff *skb, const struct p
 }
 
 /*
- * The outer headers for a packet. Segments that the device cuts cannot have the shim's
- * checksum: such a packet goes without, which GRE and UDP allow. Nor is a checksum left to
- * the real server, since the kernel here completes it. Not inlined: its stack is its own.
+ * The outer headers for a packet. Not inlined: its stack is its own.
  */
 static __noinline bool skb_encapsulate(struct __sk_buff *skb, const struct packet *p,
-				       const struct xlvs_dest *dest,
-				       const struct xlvs_settings *set, struct shim *shim)
+				       const struct xlvs_dest *dest, const struct shim *shim)
 {
 	bool ipv4 = dest->family == XLVS_IPV4, partial = skb_is_partial(skb, p);
 	struct inner in = {};
@@ -106,7 +103,6 @@ static __noinline bool skb_encapsulate(struct __sk_buff *skb, const struct packe
 		struct ipv6hdr ip6;
 	} outer = {};
 
-	shim_of(p, dest, set, !skb->gso_size, false, shim);
 	if (!read_inner((void *)(long)skb->data, (void *)(long)skb->data_end, p, &in))
 		return false;
 	if (shim->size) {

@@ -8,20 +8,22 @@
 #include "forward/gue.h"
 #include "transport.h"
 
-/* Stable for a flow, and nobody outside can tell which. */
-static __always_inline __u32 flow_hash(const struct packet *p, const struct xlvs_settings *set)
+/* The same for all packets of a connection, and nobody outside can tell which. */
+static __always_inline __u32 flow_hash(const struct xlvs_conn *conn,
+				       const struct xlvs_settings *set)
 {
-	/* Addresses and ports come first in struct packet. */
-	return hash_words((const __u32 *)p, 9, set->hash_seed ^ p->protocol);
+	__u32 seed = set->hash_seed ^ ports_of(&conn->cport) ^ conn->protocol;
+
+	return hash_words((const __u32 *)conn->caddr, 8, seed); /* and vaddr, next to it */
 }
 
 /*
  * sums: whether the shim may have a checksum; partial: the packet's own one is still to be
  * computed, and the receiver may do so.
  */
-static __always_inline void shim_of(const struct packet *p, const struct xlvs_dest *dest,
-				    const struct xlvs_settings *set, bool sums, bool partial,
-				    struct shim *shim)
+static __always_inline void shim_of(const struct packet *p, const struct xlvs_conn *conn,
+				    const struct xlvs_dest *dest, const struct xlvs_settings *set,
+				    bool sums, bool partial, struct shim *shim)
 {
 	__u8 flags = sums ? dest->tunnel_flags : 0;
 	bool remote = partial && flags & XLVS_TUNNEL_REMCSUM;
@@ -29,7 +31,7 @@ static __always_inline void shim_of(const struct packet *p, const struct xlvs_de
 	if (dest->tunnel_type == XLVS_GRE)
 		gre_shim(p, flags & XLVS_TUNNEL_CSUM, shim);
 	else if (dest->tunnel_type == XLVS_GUE)
-		gue_shim(p, dest, flow_hash(p, set),
+		gue_shim(p, dest, flow_hash(conn, set),
 			 flags & (XLVS_TUNNEL_CSUM | XLVS_TUNNEL_REMCSUM),
 			 remote ? check_offset(p) - l4_of(p) : 0, shim);
 }

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from xlvs.lab import build
-from xlvs.lab.topology import Method
+from xlvs.lab.topology import Encapsulation, Method
 
 _numbers = itertools.count(1)
 
@@ -21,10 +21,15 @@ def fresh_name() -> str:
 
 @contextmanager
 def lab(
-    method: Method, real_servers: int = 2, *, ipv6: bool = False, rules: bool = True
+    method: Method,
+    real_servers: int = 2,
+    *,
+    ipv6: bool = False,
+    rules: bool = True,
+    tunnel: Encapsulation = Encapsulation.IPIP,
 ) -> Iterator[build.Lab]:
     """A whole lab, its director up."""
-    made = build.Lab(fresh_name(), method, real_servers, ipv6)
+    made = build.Lab(fresh_name(), method, real_servers, ipv6, tunnel=tunnel)
     build.up(made, rules=rules)
     try:
         yield made

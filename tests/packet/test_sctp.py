@@ -94,7 +94,7 @@ def test_nat(director: Director, family: int, port: int, check: str) -> None:
 
 @given(
     body=st.binary(max_size=1400),
-    sport=st.integers(1, 65535),
+    sport=st.integers(1, 65535).filter(lambda port: port != 20),  # FTP's data port opens nothing
     port=st.integers(1, 65535),
     check=st.sampled_from(SUMS),
 )
@@ -103,7 +103,6 @@ def test_the_checksum_follows_the_ports(
     director: Director, body: bytes, sport: int, port: int, check: str
 ) -> None:
     director.reset()
-    director.tables.settings.hz = 100_000  # no cached hop ages meanwhile
     serve(director, 4, Forward.MASQ, port)
     director.exchange(request(4, sport=sport).frame())
     asked = request(4, sport=sport, chunks=chunk("DATA", body), sum=check)

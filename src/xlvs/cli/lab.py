@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from xlvs.errors import XlvsError
 from xlvs.lab import build, namespaces
-from xlvs.lab.topology import MOST_REAL_SERVERS, Method, drawing
+from xlvs.lab.topology import MOST_REAL_SERVERS, Encapsulation, Method, drawing
 
 SUMMARY = "build a cluster in network namespaces: client, router, director, real servers"
 
@@ -46,6 +46,12 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--real-servers", type=int, default=2, metavar="N", help=f"1 to {MOST_REAL_SERVERS} (default: 2)"
     )
+    up.add_argument(
+        "--tun-type",
+        choices=[each.value for each in Encapsulation],
+        default="ipip",
+        help="what method tun wraps packets in (default: ipip)",
+    )
     up.add_argument("--ipv6", action="store_true", help="IPv6 beside IPv4, with a service in each")
     up.add_argument("--no-rules", action="store_true", help="leave the director without a service")
     _name(up)
@@ -78,7 +84,10 @@ def _say(line: str) -> None:
 
 
 def _up(chosen: argparse.Namespace) -> int:
-    lab = build.Lab(chosen.name, Method(chosen.method), chosen.real_servers, chosen.ipv6)
+    method, tunnel = Method(chosen.method), Encapsulation(chosen.tun_type)
+    if tunnel is not Encapsulation.IPIP and method is not Method.TUN:
+        raise XlvsError("--tun-type goes with --method tun only")
+    lab = build.Lab(chosen.name, method, chosen.real_servers, chosen.ipv6, tunnel=tunnel)
     build.up(lab, rules=not chosen.no_rules, say=_say)
     at = f" --name {lab.name}" if lab.name != "lab" else ""
     _say(f"\n{drawing(lab.topology)}\n")

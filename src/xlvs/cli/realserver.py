@@ -18,6 +18,7 @@ _EPILOG = """\
 examples:
   xlvs realserver prepare --method dr --vip 10.1.252.161
   xlvs realserver prepare --method tun --vip 10.1.252.161 2001:db8:a::161 --dry-run
+  xlvs realserver prepare --method tun --vip 10.1.252.161 --gue-port 6080
   xlvs realserver undo
 """
 
@@ -47,6 +48,14 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="for TUN the kernel's tunnel devices, not eBPF",
     )
+    prepare.add_argument(
+        "--gue-port",
+        nargs="+",
+        type=_port,
+        default=[],
+        metavar="PORT",
+        help="for TUN: UDP ports that GUE (--tun-type gue --tun-port PORT) comes in by",
+    )
     prepare.add_argument("--dry-run", action="store_true", help="print the plain commands, change nothing")
     prepare.set_defaults(run=_prepare)
 
@@ -60,10 +69,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"'{text}' is no port")
+    return int(text)
+
+
 def _prepare(chosen: argparse.Namespace) -> int:
     if chosen.kernel_tunnel and chosen.method != "tun":
         raise XlvsError("--kernel-tunnel goes with --method tun only")
-    wanted = (chosen.method, chosen.vip, chosen.interface, chosen.kernel_tunnel)
+    if chosen.gue_port and (chosen.method != "tun" or chosen.kernel_tunnel):
+        raise XlvsError("--gue-port is for the tunnel's end of ours: --method tun without --kernel-tunnel")
+    wanted = (chosen.method, chosen.vip, chosen.interface, chosen.kernel_tunnel, chosen.gue_port)
     if chosen.dry_run:
         for step in preparation.steps_for(*wanted):
             for command in step.commands():

@@ -21,7 +21,7 @@ from functools import cached_property
 
 from xlvs.errors import XlvsError
 from xlvs.lab import namespaces, webserver
-from xlvs.lab.topology import SWITCH, Method, Node, Topology, host_port, make
+from xlvs.lab.topology import GUE_PORT, SWITCH, Encapsulation, Method, Node, Topology, host_port, make
 
 LABS = "/run/xlvs/labs"
 # Part of namespace names; no dash, so that no lab's names begin with another lab's.
@@ -44,6 +44,7 @@ class Lab:
     real_servers: int
     ipv6: bool
     finished: bool = False
+    tunnel: Encapsulation = Encapsulation.IPIP
 
     @cached_property
     def topology(self) -> Topology:
@@ -93,6 +94,7 @@ class Lab:
             "method": self.method.value,
             "real_servers": self.real_servers,
             "ipv6": self.ipv6,
+            "tunnel": self.tunnel.value,
             "finished": finished,
         }
         with open(f"{path}.new", "w", encoding="ascii") as file:
@@ -125,7 +127,12 @@ def load(name: str) -> Lab:
         with open(f"{LABS}/{_checked(name)}/lab.json", encoding="ascii") as file:
             state = json.load(file)
         return Lab(
-            name, Method(state["method"]), state["real_servers"], state["ipv6"], finished=state["finished"]
+            name,
+            Method(state["method"]),
+            state["real_servers"],
+            state["ipv6"],
+            finished=state["finished"],
+            tunnel=Encapsulation(state.get("tunnel", "ipip")),  # older labs had no other
         )
     except PermissionError as error:
         raise XlvsError("labs are root's: run this as root") from error
@@ -200,6 +207,8 @@ def machines(lab: Lab, say: Say = lambda _: None) -> None:
     )
     if lab.method is not Method.NAT:
         prepare = ["realserver", "prepare", "--method", lab.method.value, "--vip", *topology.vips]
+        if lab.tunnel is Encapsulation.GUE:
+            prepare += ["--gue-port", str(GUE_PORT)]
         say(f"each real server# xlvs {' '.join(prepare)}")
         namespaces.run_all(lab.typed(node.name, xlvs(*prepare)) for node in topology.real_servers)
 
@@ -209,20 +218,23 @@ def _direct(lab: Lab, rules: bool, say: Say) -> None:
     say(f"director# xlvs up {' '.join(interfaces)}")
     lab.run("director", xlvs("up", *interfaces))
     if rules:
-        lines = rule_lines(lab.topology)
+        lines = rule_lines(lab.topology, tunnel=lab.tunnel)
         for line in lines:
             say(f"director# xlvs ipvsadm {line}")
         lab.run("director", xlvs("ipvsadm", "-R"), "".join(f"{line}\n" for line in lines))
 
 
-def rule_lines(topology: Topology, scheduler: str = "rr") -> list[str]:
+def rule_lines(
+    topology: Topology, scheduler: str = "rr", tunnel: Encapsulation = Encapsulation.IPIP
+) -> list[str]:
     """The service with all real servers, as lines of ``ipvsadm -R``; both families where there are two."""
     lines = []
     for ipv6 in (False, True) if topology.ipv6 else (False,):
         service = f"-t {topology.service(ipv6)}"
         lines.append(f"-A {service} -s {scheduler}")
         for number in range(1, len(topology.real_servers) + 1):
-            lines.append(f"-a {service} -r {host_port(topology.rip(number, ipv6))} {topology.method.option}")
+            server = host_port(topology.rip(number, ipv6))
+            lines.append(f"-a {service} -r {server} {topology.method.option}{tunnel.options}")
     return lines
 
 
@@ -244,8 +256,11 @@ def _wire(lab: Lab) -> None:
         namespaces.batch(_node_lines(node), lab.namespace(node.name))
     for port in topology.director.interfaces:
         # XDP frames redirected into a veth arrive only where the far end polls: GRO switches that on.
-        gro = ["ethtool", "-K", f"director-{port.name}", "gro", "on"]
-        namespaces.run(namespaces.inside(switch, gro))
+        end = f"director-{port.name}"
+        namespaces.run(namespaces.inside(switch, ["ethtool", "-K", end, "gro", "on"]))
+        if lab.tunnel is Encapsulation.GRE:
+            # A real wire merges nothing; Linux would, and forget GRE's checksum as it cuts again.
+            namespaces.batch([f"link set dev {end} gro_max_size 1"], switch)
 
 
 # Wires have no addresses.

@@ -15,6 +15,7 @@ from xlvs.errors import XlvsError
 SWITCH = "switch"
 MOST_REAL_SERVERS = 200
 PORT = 80
+GUE_PORT = 6080  # as in the kernel's own examples of GUE
 
 # Behind one router: the client's network, the network of the VIP, and the real servers' own.
 CLIENTS, FRONT, BACK = "clients", "front", "back"
@@ -41,6 +42,21 @@ class Method(StrEnum):
     def listed(self) -> str:
         """The word that ``ipvsadm -L`` prints for it."""
         return {"nat": "Masq", "dr": "Route", "tun": "Tunnel"}[self.value]
+
+
+class Encapsulation(StrEnum):
+    """What a lab of method tun wraps packets in."""
+
+    IPIP = "ipip"
+    GRE = "gre"
+    GUE = "gue"
+
+    @property
+    def options(self) -> str:
+        """Options of ``ipvsadm -a`` behind the method's, each with a blank before it."""
+        return {"ipip": "", "gre": " --tun-type gre", "gue": f" --tun-type gue --tun-port {GUE_PORT}"}[
+            self.value
+        ]
 
 
 @dataclass(frozen=True, slots=True)

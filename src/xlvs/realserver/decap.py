@@ -19,7 +19,7 @@ from xlvs.errors import XlvsError
 
 OBJECT = os.path.join(os.path.dirname(dataplane.__file__), "objects", "decap.bpf.o")
 PROGRAM = "decapsulate"
-MAPS = ("tunnel_ends", "vips", "counters")
+MAPS = ("tunnel_ends", "vips", "gue_ports", "counters")
 
 # enum counter in bpf/decap.bpf.c.
 COUNTERS = (
@@ -30,6 +30,7 @@ COUNTERS = (
     "foreign_inner",
     "malformed",
     "congestion_dropped",
+    "checksum_wrong",
 )
 _PRESENT = b"\x01"
 
@@ -45,10 +46,13 @@ def folder(interface: str) -> str:
     return f"{_namespace_folder()}/{interface}"
 
 
-def attach(interface: str, tunnel_ends: Iterable[str], vips: Iterable[str]) -> None:
+def attach(
+    interface: str, tunnel_ends: Iterable[str], vips: Iterable[str], gue_ports: Iterable[int] = ()
+) -> None:
     """Attach to an interface, or bring what is attached there up to date, under traffic.
 
-    ``tunnel_ends`` are the addresses that tunnels to this server end at.
+    ``tunnel_ends`` are the addresses that tunnels to this server end at, ``gue_ports`` the
+    UDP ports that GUE comes in by.
     """
     index = _interface_index(interface)
     if not os.path.exists(OBJECT):
@@ -66,8 +70,8 @@ def attach(interface: str, tunnel_ends: Iterable[str], vips: Iterable[str]) -> N
             else:
                 os.close(descriptor)
         # The maps before the link: from its first packet on the program knows whom it serves.
-        _fill(program.map_fd("tunnel_ends"), tunnel_ends)
-        _fill(program.map_fd("vips"), vips)
+        for name, wanted in _keys(tunnel_ends, vips, gue_ports).items():
+            _fill(name, program.map_fd(name), wanted)
         _link(interface, index, program.program_fd(PROGRAM))
 
 
@@ -82,14 +86,16 @@ def attached(interface: str) -> bool:
         os.close(descriptor)
 
 
-def serves(interface: str, tunnel_ends: Iterable[str], vips: Iterable[str]) -> bool:
-    """Whether the maps hold exactly these addresses."""
-    for name, wanted in (("tunnel_ends", tunnel_ends), ("vips", vips)):
+def serves(
+    interface: str, tunnel_ends: Iterable[str], vips: Iterable[str], gue_ports: Iterable[int] = ()
+) -> bool:
+    """Whether the maps hold exactly these addresses and ports."""
+    for name, wanted in _keys(tunnel_ends, vips, gue_ports).items():
         descriptor = _opened(interface, name)
         if descriptor is None:
             return False
         try:
-            if set(libbpf.keys(descriptor, 16)) != {key(address) for address in wanted}:
+            if _present(name, descriptor) != wanted:
                 return False
         finally:
             os.close(descriptor)
@@ -125,13 +131,15 @@ def counters(interface: str) -> dict[str, int] | None:
     return dict(zip(COUNTERS, totals, strict=True))
 
 
-def plain_commands(interface: str, tunnel_ends: Iterable[str], vips: Iterable[str]) -> list[list[str]]:
+def plain_commands(
+    interface: str, tunnel_ends: Iterable[str], vips: Iterable[str], gue_ports: Iterable[int] = ()
+) -> list[list[str]]:
     """The bpftool commands that attach the same program."""
     at = "/sys/fs/bpf/xlvs-realserver"
     commands = [["bpftool", "prog", "load", OBJECT, f"{at}-{PROGRAM}", "type", "xdp", "pinmaps", at]]
-    for name, wanted in (("tunnel_ends", tunnel_ends), ("vips", vips)):
-        for address in wanted:
-            octets = [f"{octet:02x}" for octet in key(address)]
+    for name, wanted in _keys(tunnel_ends, vips, gue_ports).items():
+        for each in sorted(wanted):
+            octets = [f"{octet:02x}" for octet in each]
             commands.append(
                 [
                     "bpftool",
@@ -171,12 +179,24 @@ def _opened(interface: str, name: str) -> int | None:
         return None
 
 
-def _fill(map_fd: int, addresses: Iterable[str]) -> None:
-    wanted = {key(address) for address in addresses}
-    for present in set(libbpf.keys(map_fd, 16)) - wanted:
-        libbpf.delete(map_fd, present)
+def _keys(tunnel_ends: Iterable[str], vips: Iterable[str], gue_ports: Iterable[int]) -> dict[str, set[bytes]]:
+    """What each map must hold."""
+    return {
+        "tunnel_ends": {key(address) for address in tunnel_ends},
+        "vips": {key(address) for address in vips},
+        "gue_ports": {port.to_bytes(2, "big") for port in gue_ports},
+    }
+
+
+def _present(name: str, descriptor: int) -> set[bytes]:
+    return set(libbpf.keys(descriptor, 2 if name == "gue_ports" else 16))
+
+
+def _fill(name: str, descriptor: int, wanted: set[bytes]) -> None:
+    for present in _present(name, descriptor) - wanted:
+        libbpf.delete(descriptor, present)
     for missing in wanted:
-        libbpf.update(map_fd, missing, _PRESENT)
+        libbpf.update(descriptor, missing, _PRESENT)
 
 
 def _link(interface: str, index: int, program_fd: int) -> None:

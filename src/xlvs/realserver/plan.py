@@ -32,8 +32,16 @@ class Machine:
         return tuple(address.partition("/")[0] for address in self.addresses.get(self.interface, []))
 
 
-def plan(method: str, vips: list[str], machine: Machine, kernel_tunnel: bool = False) -> list[Step]:
+def plan(
+    method: str,
+    vips: list[str],
+    machine: Machine,
+    kernel_tunnel: bool = False,
+    gue_ports: tuple[int, ...] = (),
+) -> list[Step]:
     """The steps in the order to do them in: silence before the address, the tunnel end last.
+
+    Our own tunnel end takes in IP in IP and GRE, and GUE by ``gue_ports``.
 
     Raises XlvsError where a VIP is no unicast address or sits on another interface,
     where it would be answered for.
@@ -55,7 +63,7 @@ def plan(method: str, vips: list[str], machine: Machine, kernel_tunnel: bool = F
         if not machine.own:
             raise XlvsError(f"{machine.interface} has no address for a tunnel to end at")
         steps += _kernel_tunnels(chosen, machine) if kernel_tunnel else []
-        steps += [] if kernel_tunnel else [Decapsulator(machine.interface, machine.own, chosen)]
+        steps += [] if kernel_tunnel else [Decapsulator(machine.interface, machine.own, chosen, gue_ports)]
     return steps
 
 

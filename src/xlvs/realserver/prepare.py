@@ -41,17 +41,25 @@ class _Record:
 
 
 def steps_for(
-    method: str, vips: Sequence[str], interface: str | None = None, kernel_tunnel: bool = False
+    method: str,
+    vips: Sequence[str],
+    interface: str | None = None,
+    kernel_tunnel: bool = False,
+    gue_ports: Sequence[int] = (),
 ) -> list[Step]:
     """The steps that this machine needs; nothing is changed."""
-    return plan(method, list(vips), _machine(interface), kernel_tunnel)
+    return plan(method, list(vips), _machine(interface), kernel_tunnel, tuple(dict.fromkeys(gue_ports)))
 
 
 def prepare(
-    method: str, vips: Sequence[str], interface: str | None = None, kernel_tunnel: bool = False
+    method: str,
+    vips: Sequence[str],
+    interface: str | None = None,
+    kernel_tunnel: bool = False,
+    gue_ports: Sequence[int] = (),
 ) -> list[Step]:
     """Prepare this machine, or add to what is prepared; returns the steps that had to be done."""
-    wanted = steps_for(method, vips, interface, kernel_tunnel)
+    wanted = steps_for(method, vips, interface, kernel_tunnel, gue_ports)
     with _locked():
         old, record = _load(), _load() or _Record([], [])
         for step in wanted:
@@ -113,7 +121,11 @@ def _merge(record: _Record, step: Step) -> None:
     for position, (present, before) in enumerate(record.entries):
         if present.identity == step.identity:
             if isinstance(present, Decapsulator) and isinstance(step, Decapsulator):
-                step = replace(step, vips=tuple(dict.fromkeys([*present.vips, *step.vips])))
+                step = replace(
+                    step,
+                    vips=tuple(dict.fromkeys([*present.vips, *step.vips])),
+                    gue_ports=tuple(dict.fromkeys([*present.gue_ports, *step.gue_ports])),
+                )
             record.entries[position] = (step, before)
             return
     record.entries.append((step, step.before()))

@@ -188,22 +188,27 @@ class Decapsulator(Step):
     interface: str
     tunnel_ends: tuple[str, ...]
     vips: tuple[str, ...]
+    gue_ports: tuple[int, ...] = ()
 
     @property
     def identity(self) -> str:
         return f"decapsulator on {self.interface}"
 
+    @property
+    def _wanted(self) -> tuple[str, tuple[str, ...], tuple[str, ...], tuple[int, ...]]:
+        return self.interface, self.tunnel_ends, self.vips, self.gue_ports
+
     def commands(self) -> list[list[str]]:
-        return decap.plain_commands(self.interface, self.tunnel_ends, self.vips)
+        return decap.plain_commands(*self._wanted)
 
     def before(self) -> str:
         return "absent"
 
     def holds(self) -> bool:
-        return decap.attached(self.interface) and decap.serves(self.interface, self.tunnel_ends, self.vips)
+        return decap.attached(self.interface) and decap.serves(*self._wanted)
 
     def apply(self) -> None:
-        decap.attach(self.interface, self.tunnel_ends, self.vips)
+        decap.attach(*self._wanted)
 
     def revert(self, before: str) -> None:  # noqa: ARG002  it was never there before us
         decap.detach(self.interface)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from tests.packet.director import Director, Server
 from tests.packet.sctp import SCTP, Association, chunk
 from xlvs.dataplane import layout
-from xlvs.dataplane.rows import write_timeouts
 from xlvs.model import Forward
 
 VIP, CLIENT, RIP = "10.80.0.1", "198.18.0.1", "10.19.0.11"
@@ -44,8 +43,6 @@ class Programs:
         director.reset()
         settings = director.tables.settings
         settings.sysctl.sloppy_sctp = 1
-        settings.hz = 100_000  # long jiffies: no cached hop ages while a machine under load takes its time
-        write_timeouts(settings)
         director.service(VIP, SCTP, [Server(RIP, method=_METHODS[method])])
         for step in path:
             side, name = step.split()
