@@ -49,3 +49,12 @@ def test_make_targets_exist() -> None:
     for block in console_blocks():
         for command in filter(is_make, block.commands):
             assert re.search(rf"^{command.split()[1]}:", makefile, re.MULTILINE), command
+
+
+def test_paths_that_documents_name_are_there() -> None:
+    named = re.compile(r"\b(?:tests|bpf|bench|src|docs|scripts)/[\w./-]*[\w]")
+    for path in documents():
+        if path.name == "CHANGELOG.md":  # of what was there once, too
+            continue
+        for name in named.findall(path.read_text()):
+            assert (REPOSITORY / name).exists(), f"{path.name} names {name}"
