@@ -342,7 +342,9 @@ static __always_inline int handle_ftp(struct xdp_md *ctx, struct xlvs_scratch *n
 
 	if (parse_xdp(ctx, &p) != PARSED_FLOW || !conn_find(&p, &flow))
 		return drop_as(XLVS_DROP_RACE);
-	if (is_reply(&flow))
+	if (p.ttl <= 1)
+		outcome = XLVS_FORWARDED; /* to its end: the error quotes it as it came */
+	else if (is_reply(&flow))
 		outcome = ftp_reply(ctx, &p, &flow, notes, set);
 	else
 		outcome = ftp_request(ctx, &p, &flow, notes, set);

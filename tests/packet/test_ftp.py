@@ -269,3 +269,13 @@ def test_streams_stay_whole(
         assert arrived.acknowledged == expected
         assert struct.unpack("!II", arrived.options[3:11]) == ((expected - 1) % MODULUS, expected)
     assert heard.text == told
+
+
+def test_an_error_quotes_a_segment_as_it_came(director: Director) -> None:
+    serve(director, vip=LONG)
+    talk = Talk(director, vip=LONG).open()
+    talk.passive(PORT)
+    for datagram in (talk.from_server(b"150 here\r\n", ttl=1), talk.from_client(b"NOOP\r\n", ttl=1)):
+        _, after = director.run(datagram.frame())
+        assert after.endswith(datagram.packet())
+        assert director.counted()["drop_ttl"] == 1

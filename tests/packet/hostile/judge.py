@@ -222,7 +222,7 @@ class Judge:
         elif outcome in ("drop_no_destination", "drop_too_big", "drop_ttl"):
             _require(verdict in (XDP_REDIRECT, XDP_TX, XDP_DROP), f"{outcome}: verdict {verdict}")
             if verdict != XDP_DROP:
-                self._answered(before, after)
+                self._answered(before, after, sized=outcome == "drop_too_big")
         elif outcome.startswith("drop_") or outcome in ("handed_early", "handed_split", "handed_helper"):
             _require(verdict == XDP_DROP, f"{outcome}, but the verdict is {verdict}")
         else:
@@ -274,7 +274,7 @@ class Judge:
             return []
         return self._between((quoted.protocol, quoted.target, quoted.dport, quoted.source, quoted.sport))
 
-    def _answered(self, before: bytes, after: bytes) -> None:
+    def _answered(self, before: bytes, after: bytes, *, sized: bool) -> None:
         """An ICMP error to the sender, about this packet, from an address that the sender knows."""
         packet, answer = read_frame(before), read_frame(after)
         _require(packet is not None and answer is not None, "an error about what cannot be read")
@@ -286,6 +286,9 @@ class Judge:
         _require(answer.source in known, f"the error comes from {answer.source}")
         _require(answer.sum_holds is True, "the error's checksum is wrong")
         _require(answer.end == len(after), "there is more in the frame than the error")
+        _require(after[:6] == before[6:12] and after[6:12] == before[:6], "the error goes another way")
+        if sized and any(c.flags & layout.CONN_WATCHED for c, _ in self._of(before, packet)):
+            return  # FTP: how long it is shows when it was rewritten
         quoted = after[answer.l4 + 8 : answer.end]
         whole = before[packet.l3 : packet.end]
         same = bytearray(whole[: len(quoted)])
@@ -293,7 +296,6 @@ class Judge:
             if at < len(same):
                 same[at] = quoted[at]
         _require(bytes(same) == quoted, "the error quotes another packet")
-        _require(after[:6] == before[6:12] and after[6:12] == before[:6], "the error goes another way")
 
 
 def _require(right: bool, otherwise: str) -> None:
