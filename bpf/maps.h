@@ -14,6 +14,7 @@
 #include "ftp_state.h"
 #include "parse.h"
 #include "schedule/state.h"
+#include "sip_state.h"
 
 #define NOBODY 0xffffffffu /* no row: no service, no destination */
 
@@ -135,6 +136,7 @@ struct xlvs_scratch {
 	__u8 payload[PAYLOAD_SIZE + 8]; /* of a message that an engine or FTP reads */
 	__u8 headers[HEADERS_SIZE];	/* in front of it */
 	struct ftp_state ftp;
+	struct sip_walk sip;
 	__u8 made[MADE_SIZE]; /* what FTP writes instead */
 	struct xlvs_hop own;  /* the link addresses that a packet came with */
 	struct xlvs_hop hop;  /* of a packet whose way is not kept anywhere */

@@ -25,17 +25,6 @@ enum sip_place {
 #define SIP_SEED	0xcbf29ce484222325ull
 #define SIP_PRIME	0x100000001b3ull /* FNV-1a, begun with a secret */
 
-struct sip_walk {
-	const __u8 *text;
-	__u32 length;
-	__u32 place;
-	__u32 matched; /* letters of the name so far */
-	__u32 start;   /* of the value */
-	__u32 end;
-	__u32 domain; /* where the word after the at sign begins, 0 before that */
-	__u64 hash;
-};
-
 static __always_inline bool is_line_end(__u8 c)
 {
 	return c == '\r' || c == '\n';
@@ -99,12 +88,16 @@ static __always_inline __u32 sip_value(struct sip_walk *w, __u8 c, __u32 at)
 	return SIP_VALUE;
 }
 
-static long sip_step(__u32 at, struct sip_walk *w)
+static long sip_step(__u32 at, void *unused)
 {
 	struct xlvs_scratch *notes = scratch_get();
+	struct sip_walk *w;
 	__u8 c;
 
-	if (!notes || at >= w->length)
+	if (!notes)
+		return 1;
+	w = &notes->sip;
+	if (at >= w->length)
 		return 1;
 	c = notes->payload[at & (PAYLOAD_SIZE - 1)];
 	switch (w->place) {
@@ -146,7 +139,7 @@ static __always_inline bool sip_call_id(struct xdp_md *ctx, const struct packet 
 					struct xlvs_scratch *notes, const struct xlvs_settings *set)
 {
 	__u32 offset = p->l4 + sizeof(struct udphdr), length = p->length - (offset - p->l3);
-	struct sip_walk w = { .hash = SIP_SEED ^ (__u64)set->hash_seed << 32 };
+	struct sip_walk *w = &notes->sip;
 
 	if (p->protocol != IPPROTO_UDP || p->length <= offset - p->l3)
 		return false;
@@ -155,15 +148,17 @@ static __always_inline bool sip_call_id(struct xdp_md *ctx, const struct packet 
 	if (bpf_xdp_load_bytes(ctx, offset, notes->payload,
 			       ((length - 1) & (PAYLOAD_SIZE - 1)) + 1))
 		return false;
-	w.length = length;
-	bpf_loop(PAYLOAD_SIZE, sip_step, &w, 0);
-	length = w.end - w.start;
-	if (w.place != SIP_FOUND || length > XLVS_ENGINE_DATA)
+	__builtin_memset(w, 0, sizeof(*w));
+	w->hash = SIP_SEED ^ (__u64)set->hash_seed << 32;
+	w->length = length;
+	bpf_loop(PAYLOAD_SIZE, sip_step, 0, 0);
+	length = w->end - w->start;
+	if (w->place != SIP_FOUND || length > XLVS_ENGINE_DATA)
 		return false;
 	__builtin_memset(&notes->engine, 0, sizeof(notes->engine));
 	notes->engine.length = length;
-	notes->engine_hash = w.hash;
-	return !bpf_xdp_load_bytes(ctx, offset + w.start, notes->engine.text,
+	notes->engine_hash = w->hash;
+	return !bpf_xdp_load_bytes(ctx, offset + w->start, notes->engine.text,
 				   ((length - 1) & 255) + 1 > XLVS_ENGINE_DATA
 					   ? XLVS_ENGINE_DATA
 					   : ((length - 1) & 255) + 1);
