@@ -14,7 +14,7 @@ DEFAULT_SCHEDULER = "wlc"
 DEFAULT_PERSISTENCE = 360  # seconds
 MAX_TIMEOUT = 31 * 86400  # seconds
 _INT_MAX = 2**31 - 1
-_NAME_LENGTH = 15  # the real program cuts names of schedulers and interfaces to the kernel's fields
+_NAME_LENGTH = 15  # the real program cuts names to the kernel's fields
 
 _PROTOCOLS = {"tcp-service": L4.TCP, "udp-service": L4.UDP, "sctp-service": L4.SCTP}
 _FORWARD = {"masquerading": Forward.MASQ, "ipip": Forward.TUNNEL, "gatewaying": Forward.ROUTE}
@@ -170,7 +170,7 @@ def _netmask(operands: Operands, _option: str, value: str, names: Names) -> None
 
 
 def _engine(operands: Operands, _option: str, value: str, _names: Names) -> None:
-    operands.engine = value
+    operands.engine = value[:_NAME_LENGTH]
 
 
 def _ops(operands: Operands, _option: str, _value: str, _names: Names) -> None:

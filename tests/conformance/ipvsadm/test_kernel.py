@@ -74,6 +74,10 @@ assert ours("--stop-daemon", "backup") == ("", "", 0)
 assert ours("--stop-daemon", "backup") == real("--stop-daemon", "backup")
 assert same("-L", "--daemon") == ""
 
+# Names longer than the kernel's fields never reach it.
+same("-A", "-t", "10.0.0.1:80", "-p", "--pe", "averyveryverylongengine")
+same("-A", "-t", "10.0.0.77:80", "-p", "--pe", "averyveryverylongengine")
+
 # All or nothing, undone by hand because the kernel knows no transactions.
 before = same("-Ln", "--nosort"), same("-Sn")
 try:
