@@ -235,6 +235,7 @@ static __always_inline int send_error(struct xdp_md *ctx, const struct packet *p
 
 	switch (notes->error_outcome) {
 	case XLVS_DROP_NO_DESTINATION:
+	case XLVS_DROP_UNKNOWN_ANSWER:
 		return ipv4 ? answer_ipv4(ctx, p, source, ICMP_DEST_UNREACH, ICMP_PORT_UNREACH, 0)
 			    : answer_ipv6(ctx, p, source, ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH,
 					  0);

@@ -172,6 +172,12 @@ static __always_inline int leave_to_kernel(const struct packet *p, const struct 
 	return pass_as(XLVS_NOT_OURS);
 }
 
+/* A first fragment's part in the length of the datagram put together again. */
+static __always_inline __u32 as_one(const struct packet *p)
+{
+	return p->length - (p->family == XLVS_IPV6 ? IPV6_FRAGMENT_HEADER : 0);
+}
+
 /* The first fragment of an ICMP error. */
 static __always_inline int lead_error(struct xdp_md *ctx, struct xlvs_scratch *notes,
 				      const struct xlvs_datagram_key *key,
@@ -185,7 +191,7 @@ static __always_inline int lead_error(struct xdp_md *ctx, struct xlvs_scratch *n
 	if (!datagram_store(key, p, XLVS_DATAGRAM_FLOW, &flow, set))
 		return drop_as(XLVS_DROP_FRAGMENT);
 	call_waiting(key, set);
-	return relay_on(ctx, notes, &flow, RELAY_ERROR, p->length, false);
+	return relay_on(ctx, notes, &flow, RELAY_ERROR, as_one(p), false);
 }
 
 /* Whether a first fragment may make a connection: if not, the rest must go where it goes. */
@@ -203,7 +209,6 @@ static __always_inline int lead(struct xdp_md *ctx, struct xlvs_scratch *notes,
 {
 	const struct fragment *f = &notes->fragment;
 	struct packet *p = &notes->packet;
-	__u32 bytes = p->length;
 	struct flow flow;
 	bool once;
 
@@ -213,15 +218,13 @@ static __always_inline int lead(struct xdp_md *ctx, struct xlvs_scratch *notes,
 		return offer_new(ctx, p, set);
 	}
 	if (is_whole(f))
-		return relay_on(ctx, notes, &flow, RELAY_WHOLE, bytes, once);
-	if (p->family == XLVS_IPV6) /* as the datagram put together again */
-		bytes -= IPV6_FRAGMENT_HEADER;
+		return relay_on(ctx, notes, &flow, RELAY_WHOLE, p->length, once);
 	if (!datagram_store(key, p, XLVS_DATAGRAM_FLOW, &flow, set))
 		return drop_as(XLVS_DROP_FRAGMENT);
 	call_waiting(key, set);
 	if (once) /* it serves the rest of the datagram, too */
 		flow.conn->timeout = set->hz;
-	return relay_on(ctx, notes, &flow, RELAY_FIRST, bytes, false);
+	return relay_on(ctx, notes, &flow, RELAY_FIRST, as_one(p), false);
 }
 
 static __always_inline int handle_fragment(struct xdp_md *ctx, const struct xlvs_settings *set)

@@ -48,12 +48,17 @@ static __always_inline bool about_request(struct xlvs_scratch *notes, struct flo
 	       !has_reply_key(flow->conn->flags);
 }
 
-/* What DR and TUN sent is answered past the director: an error that comes by is one answer. */
+/*
+ * What DR and TUN sent is answered past the director: an error that comes by is one answer.
+ * From an IPv4 VIP it comes no further: the kernel takes it for a martian.
+ */
 static __always_inline void account_passing(const struct packet *p, const struct flow *flow)
 {
 	__u32 row = flow->conn->dest;
 	struct xlvs_dest *dest = bpf_map_lookup_elem(&dests, &row);
 
+	if (p->family == XLVS_IPV4 && same_address(p->saddr, flow->conn->vaddr, p->family))
+		return;
 	if (dest && dest->flags & XLVS_DEST_AVAILABLE)
 		account_part(dest, row, true, 1, p->length);
 }
@@ -73,6 +78,7 @@ static __always_inline bool icmp_find(struct xdp_md *ctx, struct xlvs_scratch *n
 	    !is_icmp_error(head.type, p->family))
 		return false;
 	notes->quote.icmp = p->l4;
+	notes->error_quote = p->l4 + sizeof(head);
 	return read_quote(ctx, p->l4 + sizeof(head), p->family) && conn_find(&notes->about, flow);
 }
 

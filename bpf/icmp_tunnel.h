@@ -9,8 +9,9 @@
 
 #include "icmp_find.h"
 
-#define PATH_MTU_SECONDS 600 /* net.ipv4.route.mtu_expires */
-#define IPV4_MIN_MTU	 68  /* RFC 791 */
+#define PATH_MTU_SECONDS 600	    /* net.ipv4.route.mtu_expires */
+#define HOP_FORGOTTEN	 0x40000000 /* jiffies: older than any answer that is believed */
+#define IPV4_MIN_MTU	 68	    /* RFC 791 */
 
 /* Offset of the packet inside the quoted tunnel packet, and its family; 0 for no tunnel. */
 static __always_inline __u32 tunnelled_at(struct xdp_md *ctx, const struct quote *q, __u8 protocol,
@@ -37,8 +38,8 @@ static __always_inline __u32 tunnelled_at(struct xdp_md *ctx, const struct quote
 	return q->l4 + sizeof(struct udphdr) + sizeof(gue) + (gue[0] & 0x1f) * 4;
 }
 
-/* The way to this real server takes packets of so many bytes. */
-static __always_inline void path_mtu_store(const struct xlvs_dest *dest, __u32 mtu,
+/* The way to this real server takes packets of so many bytes: its next packet will see. */
+static __always_inline void path_mtu_store(struct xlvs_dest *dest, __u32 mtu,
 					   const struct xlvs_settings *set)
 {
 	struct xlvs_path_mtu path = { .mtu = mtu, .until = now() + PATH_MTU_SECONDS * set->hz };
@@ -46,11 +47,13 @@ static __always_inline void path_mtu_store(const struct xlvs_dest *dest, __u32 m
 
 	copy_address(address, dest->address);
 	bpf_map_update_elem(&path_mtus, address, &path, BPF_ANY);
+	WRITE_ONCE(dest->hop.checked, dest->hop.checked - HOP_FORGOTTEN);
 }
 
 /* What the client is told, of what the director was told: only too big is for both versions. */
 static __always_inline bool translate_error(const struct packet *p, const struct packet *inner,
 					    const struct icmp_header *head, __u32 overhead,
+					    const struct xlvs_dest *dest,
 					    struct xlvs_scratch *notes)
 {
 	bool too_big = p->family == XLVS_IPV4
@@ -66,6 +69,9 @@ static __always_inline bool translate_error(const struct packet *p, const struct
 	if (p->family == XLVS_IPV4)
 		mtu &= 0xffff;
 	notes->path_mtu = mtu;
+	/* IPVS goes by the route that it used last, which has not changed yet. */
+	if (p->family == XLVS_IPV4 && dest->hop.mtu)
+		mtu = dest->hop.mtu;
 	notes->error_mtu = mtu > overhead + IPV4_MIN_MTU ? mtu - overhead : mtu;
 	notes->error_type = inner->family == XLVS_IPV4 ? ICMP_DEST_UNREACH : ICMPV6_PKT_TOOBIG;
 	notes->error_code = inner->family == XLVS_IPV4 ? ICMP_FRAG_NEEDED : 0;
@@ -119,7 +125,7 @@ static __always_inline int handle_tunnel_error(struct xdp_md *ctx, struct xlvs_s
 	if (!icmp_intact(ctx, p) || bpf_xdp_load_bytes(ctx, icmp, &head, sizeof(head)))
 		return drop_as(XLVS_DROP_ICMP_CHECKSUM);
 	notes->path_mtu = 0;
-	if (!translate_error(p, inner, &head, at - begin, notes))
+	if (!translate_error(p, inner, &head, at - begin, dest, notes))
 		return drop_as(XLVS_TOLD_CLIENT);
 	if (notes->path_mtu >= IPV4_MIN_MTU)
 		path_mtu_store(dest, notes->path_mtu, set);
@@ -127,7 +133,7 @@ static __always_inline int handle_tunnel_error(struct xdp_md *ctx, struct xlvs_s
 		return drop_as(XLVS_TOLD_CLIENT);
 	if (dest->flags & XLVS_DEST_AVAILABLE)
 		account_part(dest, row, true, 1, inner->length);
-	notes->error_dest = NOBODY;
+	notes->error_dest = row; /* its own error is an answer more to IPVS */
 	return tell_client(ctx, inner, at, notes);
 }
 

@@ -10,6 +10,17 @@ static __always_inline bool is_icmp(const struct packet *p)
 	return p->protocol == (p->family == XLVS_IPV4 ? IPPROTO_ICMP : IPPROTO_ICMPV6);
 }
 
+/*
+ * A packet of no service: the kernel's, unless real servers are to be told that nobody
+ * knows their packets (nat_icmp_send), which the ICMP program does.
+ */
+static __always_inline int not_ours(struct xdp_md *ctx, const struct xlvs_settings *set)
+{
+	if (unlikely(set->sysctl.nat_icmp_send))
+		bpf_tail_call(ctx, &programs, XLVS_PROG_ICMP);
+	return pass_as(XLVS_NOT_OURS);
+}
+
 /* A packet that the fast path does not read to the end. */
 static __always_inline int leave_fast_path(struct xdp_md *ctx, enum parsed what,
 					   const struct packet *p)

@@ -119,6 +119,8 @@ struct xlvs_scratch {
 	struct packet about; /* an answer to the packet that an ICMP error quotes */
 	struct quote quote;
 	struct relay_note relayed;
+	__u32 error_quote;    /* offset of what an ICMP error quotes */
+	__u32 about_error;    /* it is an ICMP error that is to make a connection */
 	struct packet turned; /* the quoted packet itself */
 	struct choice choice;
 	struct xlvs_event event; /* being written */

@@ -66,9 +66,10 @@ static __always_inline int offer_new(struct xdp_md *ctx, const struct packet *p,
 	__u32 *service = service_find(p);
 
 	if (!service && !(set->flags & XLVS_HAS_OTHERS) && likely(!set->expected))
-		return pass_as(XLVS_NOT_OURS);
+		return not_ours(ctx, set);
 	if (!notes)
 		return XDP_PASS;
+	notes->about_error = 0;
 	notes->packet = *p;
 	notes->service = service ? *service : NOBODY;
 	bpf_tail_call(ctx, &programs, XLVS_PROG_NEW);

@@ -6,6 +6,7 @@
 #include "error.h"
 #include "expect.h"
 #include "hop.h"
+#include "leave.h"
 #include "caller.h"
 #include "new.h"
 #include "sip.h"
@@ -48,11 +49,13 @@ static __always_inline int handle_new(struct xdp_md *ctx, struct xlvs_scratch *n
 	if (service)
 		read_on(ctx, p, service, notes, set);
 	else if (!call_turned_round(ctx, p, notes, set, &row))
-		return pass_as(XLVS_NOT_OURS);
+		return notes->about_error ? pass_as(XLVS_NOT_OURS) : not_ours(ctx, set);
 	switch (admit(row, false)) {
 	case ADMIT_NO_CONNECTION:
 		return pass_as(XLVS_PASS_NO_CONNECTION);
 	case ADMIT_NO_DESTINATION:
+		if (notes->about_error) /* errors are not answered by errors */
+			return drop_as(XLVS_DROP_NO_DESTINATION);
 		return refuse(ctx, p, p->daddr, NOBODY, XLVS_DROP_NO_DESTINATION, 0);
 	case ADMIT_NO_DATA:
 		return drop_as(XLVS_DROP_NO_DATA);

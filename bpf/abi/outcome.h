@@ -23,6 +23,7 @@
 	X(DROP_FRAGMENT, "fragment that fits no datagram")                               \
 	X(DROP_EARLY_LIMITED, "fragment before its first, over the rate limit")          \
 	X(TOLD_CLIENT, "ICMP error about a tunnel: the client was told")                 \
+	X(DROP_UNKNOWN_ANSWER, "answer of no connection: ICMP sent (nat_icmp_send)")     \
 	X(DROP_ICMP_CHECKSUM, "ICMP error with a wrong checksum")                        \
 	X(HANDED_HELPER, "handed to the helper")                                         \
 	X(DROP_NO_HELPER, "needs the helper, which does not run")                        \

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MAP = "addresses"
 
 Kinds = dict[bytes, int]
+Rows = Iterable[tuple[Destination, int]]
+
+_FLAGS = (1 << layout.ADDRESS_ROW) - 1
 
 
 def changes(tables: Tables, living: Iterable[StagedService], dead: Iterable[StagedService]) -> list[Entry]:
@@ -29,41 +32,48 @@ def changes(tables: Tables, living: Iterable[StagedService], dead: Iterable[Stag
     before: Kinds = {}
     after: Kinds = {}
     for staged in (*living, *dead):
-        old = [read_destination(tables.dest_row(number)) for number in staged.old_rows]
         if staged.old_scheduler is not None:
+            old = [(read_destination(tables.dest_row(number)), number) for number in staged.old_rows]
             _add(before, staged.service.key, old)
     for staged in living:
-        _add(after, staged.service.key, [dest.destination for dest in staged.dests])
-    result = [
-        _entry(key, kind | _kind(tables, key)) for key, kind in after.items() if kind & ~_kind(tables, key)
-    ]
-    lost = {key for key, kind in before.items() if kind & ~after.get(key, 0)}
+        _add(after, staged.service.key, [(dest.destination, dest.row or 0) for dest in staged.dests])
+    lost = {key for key, kind in before.items() if kind != after.get(key)}
     if lost:
         for key, kind in _others(tables, {staged.row for staged in (*living, *dead)}).items():
-            after[key] = after.get(key, 0) | kind
-        result += [_entry(key, after.get(key)) for key in sorted(lost)]
-    return result
+            _merge(after, key, kind)
+    else:
+        for key in after:
+            _merge(after, key, _kind(tables, key))
+    wanted = {key: after.get(key) for key in (*after, *sorted(lost))}
+    return [_entry(key, kind) for key, kind in wanted.items() if kind != (_kind(tables, key) or None)]
 
 
-def wanted(service: ServiceKey, destinations: Iterable[Destination]) -> Kinds:
-    """The keys of one service, and layout.ADDRESS_* of each."""
+def wanted(service: ServiceKey, destinations: Rows) -> Kinds:
+    """The keys of one service, and of each layout.ADDRESS_* and a row."""
     kinds: Kinds = {}
     if not service.fwmark:
-        kinds[_key(service.address, service.family)] = layout.ADDRESS_VIRTUAL
-    for each in destinations:
+        _merge(kinds, _key(service.address, service.family), layout.ADDRESS_VIRTUAL)
+    for each, row in destinations:
         if each.forward != Forward.MASQ:
             continue
         address, family = each.key.address, each.key.family
-        server = _key(address, family)
-        kinds[server] = kinds.get(server, 0) | layout.ADDRESS_REAL
+        _merge(kinds, _key(address, family), layout.ADDRESS_REAL)
         if each.key.port:  # of any protocol where the service is a mark
-            kinds[_key(address, family, each.key.port, service.protocol)] = layout.ADDRESS_REAL
+            kind = layout.ADDRESS_REAL | row << layout.ADDRESS_ROW
+            _merge(kinds, _key(address, family, each.key.port, service.protocol), kind)
     return kinds
 
 
-def _add(kinds: Kinds, service: ServiceKey, destinations: Iterable[Destination]) -> None:
+def _merge(kinds: Kinds, key: bytes, kind: int) -> None:
+    """Flags are joined; of two rows, which both have the address, the first stays."""
+    old = kinds.get(key, 0)
+    row = old & ~_FLAGS or kind & ~_FLAGS
+    kinds[key] = row | (old | kind) & _FLAGS
+
+
+def _add(kinds: Kinds, service: ServiceKey, destinations: Rows) -> None:
     for key, kind in wanted(service, destinations).items():
-        kinds[key] = kinds.get(key, 0) | kind
+        _merge(kinds, key, kind)
 
 
 def _others(tables: Tables, changed: set[int | None]) -> Kinds:
@@ -73,7 +83,8 @@ def _others(tables: Tables, changed: set[int | None]) -> Kinds:
         row = tables.service_row(number)
         if row.flags & layout.SERVICE_USED and number not in changed:
             rows = member_dests(tables, row)
-            _add(kinds, read_service(row).key, [read_destination(tables.dest_row(each)) for each in rows])
+            dests = [(read_destination(tables.dest_row(each)), each) for each in rows]
+            _add(kinds, read_service(row).key, dests)
     return kinds
 
 

@@ -14,7 +14,7 @@ from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from xlvs.dataplane import addresses, callers, journal, layout
+from xlvs.dataplane import addresses, callers, journal, layout, sources
 from xlvs.dataplane.buckets import Candidate, table_of
 from xlvs.dataplane.host import Host
 from xlvs.dataplane.journal import Change, Write
@@ -284,7 +284,8 @@ class Commit:
         self._changes += journal.field("loads", layout.LoadRow, dest.row, flags=layout.LOAD_OVERLOADED * busy)
         if dest.fresh:
             self._prepare(dest, staged)
-        source = self._host.source_towards(address) if what.forward == Forward.TUNNEL else None
+        named = sources.needed(what.forward, self._tables.settings)
+        source = self._host.source_towards(address) if named else None
         flags = layout.DEST_USED | layout.DEST_AVAILABLE
         flags |= layout.DEST_LOCAL if self._host.is_local(address) else 0
         if what.forward == Forward.TUNNEL and what.tunnel.type != TunnelType.IPIP:
@@ -293,7 +294,7 @@ class Commit:
             "dests",
             layout.DestRow,
             dest.row,
-            **({"source": layout.wire_address(source or b"")} if what.forward == Forward.TUNNEL else {}),
+            **({"source": layout.wire_address(source or b"")} if named else {}),
             upper=what.upper,
             lower=what.lower,
             tunnel_type=what.tunnel.type,

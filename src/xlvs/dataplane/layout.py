@@ -93,6 +93,7 @@ OUTCOMES = (
     ("drop_fragment", "fragment that fits no datagram"),
     ("drop_early_limited", "fragment before its first, over the rate limit"),
     ("told_client", "ICMP error about a tunnel: the client was told"),
+    ("drop_unknown_answer", "answer of no connection: ICMP sent (nat_icmp_send)"),
     ("drop_icmp_checksum", "ICMP error with a wrong checksum"),
     ("handed_helper", "handed to the helper"),
     ("drop_no_helper", "needs the helper, which does not run"),
@@ -116,7 +117,7 @@ OUTCOMES = (
 )
 
 ADDRESSES, PATHS = 1 << 16, 4096
-ADDRESS_VIRTUAL, ADDRESS_REAL = 1, 2
+ADDRESS_VIRTUAL, ADDRESS_REAL, ADDRESS_ROW = 1, 2, 8
 
 PROGRAMS = (
     "xlvs_known",

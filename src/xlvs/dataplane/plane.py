@@ -18,7 +18,7 @@ import socket
 import time
 from collections.abc import Sequence
 
-from xlvs.dataplane import defence, layout, libbpf, loopback, migrate, pins, sysctl_rows
+from xlvs.dataplane import defence, layout, libbpf, loopback, migrate, pins, sources, sysctl_rows
 from xlvs.dataplane.attach import LOOPBACK, Attached, Interfaces, pinned
 from xlvs.dataplane.host import Host
 from xlvs.dataplane.rows import write_timeouts
@@ -31,7 +31,6 @@ from xlvs.dataplane.tables import (
     wait_for_programs,
 )
 from xlvs.errors import XlvsError
-from xlvs.model import Forward
 
 MODES = ("auto", "native", "generic")
 MIN_SLOTS, MAX_SLOTS = 1 << 10, 1 << 27
@@ -258,13 +257,14 @@ class Plane:
             self._tables.apply(sysctl_rows.changes(self._tables.settings, {}, defence.available_pages()))
 
     def _refresh_hosts(self) -> None:
+        settings = self._tables.settings
         for number, flags in self._used_dests():
             row = self._tables.dest_row(number)
             address = layout.plain_address(row.address, row.family)
             local = layout.DEST_LOCAL if self._host.is_local(address) else 0
             if flags & layout.DEST_LOCAL != local:
                 row.flags = (row.flags & ~layout.DEST_LOCAL) | local
-            source = self._host.source_towards(address) if row.forward == Forward.TUNNEL else None
+            source = self._host.source_towards(address) if sources.needed(row.forward, settings) else None
             if source and bytes(row.source) != source.ljust(16, b"\0"):
                 row.source = layout.wire_address(source)
         self._host.keep_resolved(self._destinations())

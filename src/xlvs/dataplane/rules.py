@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from errno import EEXIST, ENOENT, ENOMEM, ESRCH
 
-from xlvs.dataplane import defence, layout, marks, ruleset, sysctl_rows, sysctls
+from xlvs.dataplane import defence, layout, marks, ruleset, sources, sysctl_rows, sysctls
 from xlvs.dataplane.commit import Commit, StagedDest, StagedService
 from xlvs.dataplane.host import Host
 from xlvs.dataplane.journal import Change
@@ -289,6 +289,8 @@ class XdpTransaction:
         if self._sysctls:
             pages = defence.available_pages()
             changes += sysctl_rows.changes(self._tables.settings, self._sysctls, pages)
+            if any(self._sysctls.get("nat_icmp_send", ())):
+                changes += sources.under_nat(self._tables, self._host)
         if self._marks is not None:
             changes += marks.changes(self._tables, self._marks)
         return changes

@@ -23,7 +23,6 @@ _LARGEST_HZ = 1000
 _NO_CONNTRACK = "no effect: XDP runs before netfilter, so there is no conntrack entry to keep"
 _ALWAYS_ROUTED = "no effect: the route of an answer is always looked up by its translated source"
 _LEFT_ALONE = "no effect: what is not IPVS's is always left to the kernel as it came"
-NOT_YET = "stored only: not carried yet"
 _NO_SYNC = "stored only: connection synchronisation is not carried yet"
 
 
@@ -58,10 +57,10 @@ TABLE = {
         Sysctl("ignore_tunneled", note=_LEFT_ALONE),
         Sysctl("lblc_expiration", (_DAY,), timed=True),
         Sysctl("lblcr_expiration", (_DAY,), timed=True),
-        Sysctl("nat_icmp_send", note=NOT_YET),
+        Sysctl("nat_icmp_send"),
         Sysctl("pmtu_disc", (1,)),
         Sysctl("run_estimation", (1,)),
-        Sysctl("schedule_icmp", note=NOT_YET),
+        Sysctl("schedule_icmp"),
         Sysctl("secure_tcp", low=0, high=3),
         Sysctl("sloppy_sctp"),
         Sysctl("sloppy_tcp"),
