@@ -240,3 +240,14 @@ def test_a_new_generation_in_the_middle(ftp: Ftp) -> None:
         assert client.stdout.read() == "again\n" * 149
     assert client.returncode == 0
     ftp.sound()
+
+
+def test_what_was_announced_ends_with_the_director(ftp: Ftp) -> None:
+    """It is counted, for packets of no connection are compared with it: what is forgotten waits no more."""
+    waiting = "from xlvs.dataplane.tables import Tables; print(Tables().settings.expected)"
+    ask = "import ftplib, sys; f = ftplib.FTP(sys.argv[1]); f.login(); f.makepasv()"
+    ftp.client("/usr/bin/python3", "-c", ask, ftp.site.vip)
+    assert int(ftp.site.python(waiting).stdout) > 0
+    ftp.site.director("down", "--keep-rules")
+    assert int(ftp.site.python(waiting).stdout) == 0
+    ftp.site.up()

@@ -220,6 +220,7 @@ class Plane:
         if not self._tables.have_rules:
             return
         wait_for_programs()
+        self._tables.settings.expected = 0
         for number in range(self._tables.settings.dests_high):
             load = self._tables.load_row(number)
             ctypes.memset(ctypes.addressof(load), 0, ctypes.sizeof(load))
