@@ -329,6 +329,7 @@ static __always_inline bool own_connection(struct __sk_buff *skb, const struct p
 	if (row == NOBODY)
 		return false;
 	notes->packet = *p;
+	notes->about_error = 0;
 	notes->foreign = 0;
 	notes->caller = 0;
 	notes->engine.length = 0;

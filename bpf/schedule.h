@@ -20,12 +20,15 @@
 __noinline __u32 schedule(struct xlvs_service *service, const struct packet *p)
 {
 	struct xlvs_scratch *notes = scratch_get();
+	const __u8 *target;
 	struct turn turn;
 	struct choice *c;
 	__u64 list;
 
 	if (!service || !p || !notes)
 		return NOBODY;
+	/* The kernel reads the packet that an error quotes, which went the other way (schedule_icmp). */
+	target = notes->about_error ? p->saddr : p->daddr;
 	c = &notes->choice;
 	turn.service = service;
 	turn.c = c;
@@ -51,15 +54,15 @@ __noinline __u32 schedule(struct xlvs_service *service, const struct packet *p)
 		schedule_least(&turn);
 		break;
 	case XLVS_LBLC:
-		schedule_lblc(&turn, p);
+		schedule_lblc(&turn, target, p->family);
 		break;
 	case XLVS_LBLCR:
-		schedule_lblcr(&turn, p);
+		schedule_lblcr(&turn, target, p->family);
 		break;
 	case XLVS_DH:
 	case XLVS_SH:
 	case XLVS_MH:
-		schedule_hashed(&turn, p);
+		schedule_hashed(&turn, p, target);
 		break;
 	case XLVS_TWOS:
 		schedule_twos(&turn);

@@ -61,7 +61,8 @@ static long fall_back(__u32 offset, struct turn *turn)
 	return !take_bucket(c, bucket_of(&c->hashed, around)) || c->dest != NOBODY;
 }
 
-static __always_inline void schedule_hashed(struct turn *turn, const struct packet *p)
+static __always_inline void schedule_hashed(struct turn *turn, const struct packet *p,
+					    const __u8 *target)
 {
 	struct choice *c = turn->c;
 	bool by_target = c->scheduler == XLVS_DH;
@@ -69,7 +70,7 @@ static __always_inline void schedule_hashed(struct turn *turn, const struct pack
 	struct hash_walk *h = &c->hashed;
 
 	h->table = READ_ONCE(turn->service->table);
-	h->hash = address_fold(by_target ? p->daddr : p->saddr, p->family);
+	h->hash = address_fold(by_target ? target : p->saddr, p->family);
 	if (flags & HASH_PORT)
 		h->hash += bpf_ntohs(p->sport);
 	/* By its size: while a scheduler takes over from another, the table is the first to change. */

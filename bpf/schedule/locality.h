@@ -13,11 +13,12 @@
 
 #include "least.h"
 
-static __always_inline struct xlvs_locality *
-locality_find(const struct turn *turn, const struct packet *p, struct xlvs_locality_key *key)
+static __always_inline struct xlvs_locality *locality_find(const struct turn *turn,
+							   const __u8 *target, __u8 family,
+							   struct xlvs_locality_key *key)
 {
 	key->service = turn->service->mark;
-	set_address(key->address, p->daddr, p->family);
+	set_address(key->address, target, family);
 	return bpf_map_lookup_elem(&localities, key);
 }
 
@@ -79,11 +80,12 @@ static __always_inline void locality_store(const struct turn *turn,
 		__sync_fetch_and_add(&turn->service->localities, 1);
 }
 
-static __always_inline void schedule_lblc(struct turn *turn, const struct packet *p)
+static __always_inline void schedule_lblc(struct turn *turn, const __u8 *target, __u8 family)
 {
 	struct choice *c = turn->c;
 	struct xlvs_locality_key key = {};
-	struct xlvs_locality *known = locality_find(turn, p, &key), *entry = &c->locality;
+	struct xlvs_locality *known = locality_find(turn, target, family, &key),
+			     *entry = &c->locality;
 	struct xlvs_dest *dest;
 	__u32 row = NOBODY;
 
@@ -216,11 +218,11 @@ static __always_inline __s32 set_choose(struct turn *turn)
 	return dest ? dest->weight : 0;
 }
 
-static __always_inline void schedule_lblcr(struct turn *turn, const struct packet *p)
+static __always_inline void schedule_lblcr(struct turn *turn, const __u8 *target, __u8 family)
 {
 	struct choice *c = turn->c;
 	struct xlvs_locality_key key = {};
-	struct xlvs_locality *known = locality_find(turn, p, &key);
+	struct xlvs_locality *known = locality_find(turn, target, family, &key);
 	bool changed = false;
 	__s32 weight;
 

@@ -10,6 +10,7 @@ from tests.packet.director import XDP_DROP, XDP_PASS, XDP_REDIRECT, Director, Se
 from tests.packet.frames import CLIENT_MAC, DIRECTOR_MAC, TCP, UDP, Datagram, ethernet, icmp_error
 from tests.packet.test_icmp import CLIENT, FAR, PORT, RIP, VIP, error, link, quoted_as
 from xlvs.dataplane import layout, libbpf
+from xlvs.dataplane.rows import swap16
 from xlvs.model import Forward
 
 pytestmark = pytest.mark.root
@@ -132,3 +133,28 @@ def test_errors_for_no_service_are_the_kernels(director: Director, family: int) 
     frame = link(error(FAR[family], VIP[family], *UNREACHABLE[family], 0, quote))
     assert director.run(frame) == (XDP_PASS, frame)
     assert director.connections() == []
+
+
+# What IPVS (Linux 6.1.192) chose among servers 1 to 5 for errors to twelve clients, one each: dh and
+# lblc take the client for the target, since the packet that an error quotes went the other way.
+CHOSEN_FOR_ERRORS = {
+    "dh": [5, 5, 4, 3, 3, 1, 5, 5, 4, 3, 3, 1],
+    "sh": [5, 5, 4, 3, 3, 1, 5, 5, 4, 3, 3, 1],
+    "lblc": [5, 3, 2, 1, 5, 3, 2, 1, 5, 3, 2, 1],
+}
+
+
+@pytest.mark.parametrize(("scheduler", "wanted"), CHOSEN_FOR_ERRORS.items())
+def test_whom_errors_are_scheduled_to(director: Director, scheduler: str, wanted: list[int]) -> None:
+    director.service("10.80.9.1", UDP, [Server(f"10.19.1.{n}", 80) for n in range(1, 6)], scheduler)
+    schedule(director)
+    chosen = []
+    for number in range(12):
+        client = f"11.{number * 17}.3.{number * 5 + 1}"
+        own = Datagram(client, "10.80.9.1", 6000 + number)
+        quote = Datagram("10.80.9.1", client, 80, 5000 + number).packet()
+        director.run(link(error(FAR[4], "10.80.9.1", 3, 1, 0, quote)))
+        director.run(own.frame())
+        (about,) = [row for row in director.connections() if swap16(row.cport) == 5000 + number]
+        chosen.append(bytes(about.daddr)[3])
+    assert chosen == wanted
