@@ -66,17 +66,19 @@ static __always_inline void choose_afresh(struct turn *turn)
 	schedule_least(turn);
 }
 
+/* Another CPU may be faster: what it stored, or the timer took away, stays so. */
 static __always_inline void locality_store(const struct turn *turn,
 					   const struct xlvs_locality_key *key,
 					   struct xlvs_locality *entry, bool known)
 {
 	struct xlvs_settings *set = settings_get();
+	__u64 flags = known ? BPF_EXIST : BPF_NOEXIST;
 
 	if (!set)
 		return;
 	entry->used = now();
 	entry->version = set->rules_version;
-	if (!bpf_map_update_elem(&localities, key, entry, BPF_ANY) && !known)
+	if (!bpf_map_update_elem(&localities, key, entry, flags) && !known)
 		__sync_fetch_and_add(&turn->service->localities, 1);
 }
 

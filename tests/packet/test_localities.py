@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import threading
 import time
 from collections.abc import Callable
 
 import pytest
 
 from tests.packet.director import Director
+from tests.packet.frames import Datagram
 from tests.packet.histories import VIPS, History
 from tests.packet.models import Ask
 from xlvs.dataplane import layout, libbpf
@@ -137,3 +140,25 @@ def test_every_minute_what_is_old_of_a_service_with_too_many(director: Director)
     minute(director, 1)
     assert len(entries(director)) == 2
     assert director.tables.service_row(0).localities == MANY
+
+
+@pytest.mark.parametrize("name", ["lblc", "lblcr"])
+def test_two_cpus_at_once(director: Director, name: str) -> None:
+    """Every connection is somebody's and counted, every entry is counted once."""
+    history = History(director, name, [1, 2, 3])
+    program = director.plane.program_fd("xlvs_known")
+    cpus, count = sorted(os.sched_getaffinity(0)), 400
+
+    def client(thread: int) -> None:
+        os.sched_setaffinity(0, {cpus[thread % len(cpus)]})
+        for number in range(count):
+            ask = Datagram(f"11.0.{thread}.1", VIPS[2][number % 3], 1024 + number)
+            libbpf.test_run(program, ask.frame())
+
+    threads = [threading.Thread(target=client, args=(thread,)) for thread in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(director.connections()) == sum(history.loads()) == 2 * count
+    assert len(entries(director)) == director.tables.service_row(0).localities == 3

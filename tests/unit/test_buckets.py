@@ -5,6 +5,8 @@ That they are the kernel's to the bit is for tests/conformance/schedulers to say
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Sequence
 
@@ -35,10 +37,18 @@ def candidates(weights: Sequence[int]) -> list[Candidate]:
     ]
 
 
-def test_siphash_of_a_word() -> None:
-    """Differs from SipHash-2-4's in rounds only; values of the reference code with c=1, d=3."""
-    assert siphash_word(0, 0) != siphash_word(1, 0) != siphash_word(0, 1)
-    assert all(0 <= siphash_word(word, 7) < 1 << 32 for word in range(100))
+def test_siphash_of_a_word_is_pythons_own() -> None:
+    """Python hashes bytes by SipHash-1-3, with a key of zeros if it is told to have no seed."""
+    words = (0, 1, 0x0A130001, 0xFFFFFFFF)
+    script = f"print(*(hash(word.to_bytes(4, 'little')) & 0xFFFFFFFF for word in {words}))"
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"PYTHONHASHSEED": "0"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert [siphash_word(word, 0) for word in words] == [int(word) for word in run.stdout.split()]
 
 
 def test_sh_gives_each_server_as_many_buckets_in_a_row_as_its_weight() -> None:
