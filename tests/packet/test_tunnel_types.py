@@ -15,7 +15,18 @@ from tests.packet.director import (
     Director,
     Server,
 )
-from tests.packet.frames import TCP, UDP, Datagram, checksum, ethernet, ip, pseudo_header
+from tests.packet.frames import (
+    CLIENT_MAC,
+    DIRECTOR_MAC,
+    TCP,
+    UDP,
+    Datagram,
+    checksum,
+    ethernet,
+    icmp_error,
+    ip,
+    pseudo_header,
+)
 from xlvs.model import Forward, Tunnel, TunnelType
 
 pytestmark = pytest.mark.root
@@ -202,3 +213,37 @@ def test_a_destination_that_changes_its_tunnel_takes_its_connections_along(direc
         protocols.append(after[23])
     assert protocols == [4, GRE, UDP, 4]
     assert len(director.connections()) == 1
+
+
+@pytest.mark.parametrize("kind", ["gre csum", "gue csum"])
+def test_fragments_and_errors_go_by_the_tunnel_too(director: Director, kind: str) -> None:
+    chosen = KINDS[kind]
+    serve(director, chosen, 4, 4, UDP)
+    asked = asked_for(4, {"payload": bytes(range(200)), "identity": 7, "fragment": 0})
+    _, whole = director.exchange(asked.frame())
+    port = source_port_of(whole, chosen, 4)
+    segment = asked.segment()
+    pieces = [
+        ip(CLIENT[4], VIP[4], UDP, segment[:96], identity=7, fragment=0x2000),
+        ip(CLIENT[4], VIP[4], UDP, segment[96:], identity=7, fragment=96 // 8),
+        icmp_error("203.0.113.9", VIP[4], 3, 1, 0, ip(VIP[4], CLIENT[4], UDP, answer_to(asked))[:48]),
+    ]
+    for piece in pieces:
+        _, after = director.exchange(ethernet(piece, DIRECTOR_MAC, CLIENT_MAC))
+        inner = routed(piece)
+        tos = piece[1]
+        body = chosen.around(inner, 4, port, None)
+        protocol = GRE if chosen.tunnel.type == TunnelType.GRE else UDP
+        outer = ip(DIPS[4], RIP[4], protocol, body, ttl=63, tos=tos, fragment=0)
+        assert comparable(after) == comparable(ethernet(outer, SERVER_MAC, INSIDE_MAC))
+
+
+def answer_to(asked: Datagram) -> bytes:
+    turned = replace(asked, source=asked.target, target=asked.source, sport=asked.dport, dport=asked.sport)
+    return turned.segment()
+
+
+def routed(packet: bytes) -> bytes:
+    """One hop on: the TTL one less, and the header checksum made again."""
+    head = packet[:8] + bytes([packet[8] - 1]) + packet[9:10] + b"\0\0" + packet[12:20]
+    return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + packet[20:]
