@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -68,8 +68,10 @@ def compiled() -> str:
 class Attack:
     """A director under attack."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, sysctls: Mapping[str, int]) -> None:
         self.director = Director(SLOTS)
+        for name, value in sysctls.items():
+            setattr(self.director.tables.settings.sysctl, name, value)
         self.flows, self.bystanders = build(self.director)
         self._mutator = libbpf.BpfObject(compiled())
         self._mutator.load()
@@ -209,8 +211,9 @@ def check_bystanders(attack: Attack, flows: Sequence[Flow]) -> None:
 
 
 @contextmanager
-def attacking(seed: int) -> Iterator[Attack]:
-    attack = Attack(seed)
+def attacking(seed: int, **sysctls: int) -> Iterator[Attack]:
+    """An attack for a block, on a director with these sysctls."""
+    attack = Attack(seed, sysctls)
     try:
         yield attack
     finally:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from tests.packet.director import (
+    DIP,
     INSIDE_MAC,
     OUTSIDE_MAC,
     ROUTER_MAC,
@@ -28,7 +29,8 @@ Address = IPv4Address | IPv6Address
 TCP, UDP, SCTP = 6, 17, 132
 EXTENSIONS = (0, 43, 51, 60)
 VLANS = (0x8100, 0x88A8)
-OUTER = {4: 4, 41: 6, 47: 0, 17: 0}
+# What a packet's sender may be told of by an ICMP error.
+ANSWERED = ("drop_no_destination", "drop_too_big", "drop_ttl", "drop_unknown_answer")
 
 
 class Wrong(AssertionError):
@@ -219,7 +221,7 @@ class Judge:
         elif outcome in ("not_ours", "bypassed") or outcome.startswith("pass_"):
             _require(verdict == XDP_PASS, f"{outcome}, but the verdict is {verdict}")
             _require(before == after, "left to the kernel, but changed")
-        elif outcome in ("drop_no_destination", "drop_too_big", "drop_ttl"):
+        elif outcome in ANSWERED:
             _require(verdict in (XDP_REDIRECT, XDP_TX, XDP_DROP), f"{outcome}: verdict {verdict}")
             if verdict != XDP_DROP:
                 self._answered(before, after, sized=outcome == "drop_too_big")
@@ -283,6 +285,7 @@ class Judge:
         _require(answer.protocol == (1 if packet.version == 4 else 58), "the answer is no ICMP error")
         _require(answer.target == packet.source, "the error goes to somebody else")
         known = {address for c in self._all for address in (c.virtual[0], c.server[0])} | {packet.target}
+        known |= {ip_address(own) for own in DIP.values()}
         _require(answer.source in known, f"the error comes from {answer.source}")
         _require(answer.sum_holds is True, "the error's checksum is wrong")
         _require(answer.end == len(after), "there is more in the frame than the error")
