@@ -52,6 +52,7 @@ def collect(plane: Plane) -> dict[str, Any]:
         "size": tables.settings.slots,
         "used": tables.slots_used(),
     }
+    found["helper_gave_up"] = tables.settings.helper_dropped
     counts = tables.outcome_counts()
     found["packets"] = {
         name: {"count": sum(cpus), "per_cpu": cpus, "meaning": meaning}
@@ -77,6 +78,8 @@ def _print(found: dict[str, Any]) -> None:
         print(f"forwarding: {name} {'on' if found['forwarding'][family] else OFF}")
     helper = found["helper"]
     print(f"helper:     {f'running (pid {helper})' if helper else 'not running: `xlvs up` starts it'}")
+    if found["helper_gave_up"]:
+        print(f"given up:   {found['helper_gave_up']} frames that waited in the helper for nothing")
     if found["helper_trouble"]:
         print(f"trouble:    {found['helper_trouble']}")
     print(f"\n{'packets':>14}  {'per CPU':<24} what became of them")
