@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -14,6 +15,8 @@ from tests.packet.sctp import Association
 pytestmark = pytest.mark.root
 
 SEED = 20261120
+# On 6.1 in QEMU, which emulates every instruction, there is time for fewer.
+FEWER = 8 if "IPVS_GUEST" in os.environ else 1
 MILLION = 1_000_000
 # Sysctls by which more packets make connections, and more errors are sent.
 LENIENT = {"schedule_icmp": 1, "sloppy_tcp": 1, "sloppy_sctp": 1, "conn_reuse_mode": 3, "nat_icmp_send": 1}
@@ -37,8 +40,8 @@ def aftermath(attack: Attack) -> None:
 
 def test_every_frame_gets_what_it_may_get(attack: Attack) -> None:
     """Each frame is read by an independent reader, which says what may come of it."""
-    seen = attack.judged(0, 1500)
-    assert seen["forwarded"] > 100
+    seen = attack.judged(0, 1600 // FEWER)
+    assert seen["forwarded"] > 20
     assert len(seen) > 8, seen
     aftermath(attack)
 
@@ -47,7 +50,7 @@ def test_a_storm(attack: Attack) -> None:
     """Two CPUs at once; as many frames as the guest can take, too."""
     outcomes = attack.storm(MILLION // 5, together=MILLION // 20)
     assert set(outcomes) >= FACES, outcomes
-    attack.judged(1 << 40, 300)
+    attack.judged(1 << 40, 320 // FEWER)
     aftermath(attack)
 
 
