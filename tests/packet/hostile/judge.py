@@ -6,6 +6,7 @@ and the connections it says what may have come out.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -193,21 +194,22 @@ class Judge:
     def __init__(self, once: Mapping[object, Sequence[tuple[Address, int]]]) -> None:
         self._once = once
         self._slots: dict[int, Connection] = {}
-        self._requests: dict[object, Connection] = {}
-        self._replies: dict[object, Connection] = {}
+        # Several have one key where an FTP control connection was replaced that others hang on.
+        self._requests: defaultdict[object, dict[int, Connection]] = defaultdict(dict)
+        self._replies: defaultdict[object, dict[int, Connection]] = defaultdict(dict)
 
     def learn(self, slot: int, conn: Connection | None) -> None:
         """What is in a slot now."""
         old = self._slots.pop(slot, None)
-        for table, key in ((self._requests, _request), (self._replies, _reply)):
-            if old and table.get(key(old)) is old:
-                del table[key(old)]
+        if old:
+            self._requests[_request(old)].pop(slot, None)
+            self._replies[_reply(old)].pop(slot, None)
         if conn is None:
             return
         self._slots[slot] = conn
-        self._requests[_request(conn)] = conn
+        self._requests[_request(conn)][slot] = conn
         if conn.method is Forward.MASQ:
-            self._replies[_reply(conn)] = conn
+            self._replies[_reply(conn)][slot] = conn
 
     @property
     def _all(self) -> Iterable[Connection]:
@@ -267,8 +269,11 @@ class Judge:
         return self._between((protocol, *client, *virtual)) + single
 
     def _between(self, ends: object) -> list[tuple[Connection, bool]]:
-        found = [(self._requests.get(ends), False), (self._replies.get(ends), True)]
-        return [(conn, reply) for conn, reply in found if conn]
+        return [
+            (conn, reply)
+            for table, reply in ((self._requests, False), (self._replies, True))
+            for conn in table.get(ends, {}).values()
+        ]
 
     def _errors(self, frame: bytes, packet: Read) -> list[tuple[Connection, bool]]:
         quoted = read_ip(frame[: packet.end], packet.l4 + 8, packet.version, cut=True)
