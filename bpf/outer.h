@@ -30,6 +30,8 @@ struct inner {
 static __always_inline bool read_inner(void *data, void *end, const struct packet *p,
 				       struct inner *in)
 {
+	struct xlvs_settings *set = settings_get();
+
 	in->protocol = p->family == XLVS_IPV4 ? IPPROTO_IPIP : IPPROTO_IPV6;
 	in->length = p->length;
 	if (p->family == XLVS_IPV4) {
@@ -39,7 +41,8 @@ static __always_inline bool read_inner(void *data, void *end, const struct packe
 			return false;
 		in->traffic_class = ip->tos;
 		in->ttl = ip->ttl;
-		in->dont_fragment = ip->frag_off & bpf_htons(IP_DONT_FRAGMENT);
+		in->dont_fragment =
+			ip->frag_off & bpf_htons(IP_DONT_FRAGMENT) && set && set->sysctl.pmtu_disc;
 	} else {
 		struct ipv6hdr *ip = data + l3_of(p);
 

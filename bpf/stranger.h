@@ -56,6 +56,10 @@ static __always_inline int handle_new(struct xdp_md *ctx, struct xlvs_scratch *n
 	case ADMIT_NO_DESTINATION:
 		if (notes->about_error) /* errors are not answered by errors */
 			return drop_as(XLVS_DROP_NO_DESTINATION);
+		/* In another's name the kernel sends no error over IPv4 (ip_route_output). */
+		if (service && service->fwmark && p->family == XLVS_IPV4 &&
+		    routed_elsewhere(ctx, p, notes))
+			return drop_as(XLVS_DROP_NO_DESTINATION);
 		return refuse(ctx, p, p->daddr, NOBODY, XLVS_DROP_NO_DESTINATION, 0);
 	case ADMIT_NO_DATA:
 		return drop_as(XLVS_DROP_NO_DATA);
