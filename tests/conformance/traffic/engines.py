@@ -7,7 +7,6 @@ destinations in the director's own order, then connections in sorted order.
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -17,24 +16,45 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Protocol
 
-from tests.conformance.traffic.packets import Address
+from tests.conformance.traffic.listings import (
+    NUMBERS,
+    Prefix,
+    Subject,
+    connection_line,
+    destination_line,
+    endpoint,
+)
+from tests.conformance.traffic.packets import AH, ESP, SCTP, TCP, UDP, Address
 from tests.conformance.traffic.world import INSIDE, OUTSIDE
 
-# What is left of a timeout is told as the timeout it is a rest of: scenarios are short.
-TIMEOUTS = (10, 30, 60, 120, 300, 900)
-PROTOCOLS = {6: "TCP", 17: "UDP"}
-
-
-def timeout_of(rest: float) -> str:
-    return next((f"{timeout}s" for timeout in TIMEOUTS if rest <= timeout), f"{rest} seconds?")
-
-
-def endpoint(address: Address, port: int) -> str:
-    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+# What Debian loads by itself, had IPVS asked for it, and the helper of FTP, which nobody asks for.
+MODULES = ("ip_vs", "ip_vs_ftp")
+DIVERTED = "100"  # a routing table by which every address is the director's own
+# IPVS's settings that scenarios change, and what they are in a new namespace.
+SYSCTLS = {
+    "cache_bypass": 0,
+    "conn_reuse_mode": 1,
+    "drop_packet": 0,
+    "am_droprate": 10,
+    "expire_nodest_conn": 0,
+    "expire_quiescent_template": 0,
+    "nat_icmp_send": 0,
+    "pmtu_disc": 1,
+    "schedule_icmp": 0,
+    "secure_tcp": 0,
+    "sloppy_tcp": 0,
+    "sloppy_sctp": 0,
+}
+PROTOCOLS = {0: "IP", TCP: "TCP", UDP: "UDP", SCTP: "SCTP", ESP: "ESP", AH: "AH"}
 
 
 class Director(Protocol):
     """What the stage needs of a director."""
+
+    patience: float
+    """Seconds that a helper of it may take over packets."""
+    at_once: int
+    """How many of them may run side by side on one CPU, in namespaces of their own; 0: one in all."""
 
     def start(self) -> None:
         """Begin, without services."""
@@ -45,18 +65,28 @@ class Director(Protocol):
     def ipvsadm(self, arguments: Sequence[str], typed: str = "") -> str:
         """Run ipvsadm with ``typed`` as its standard input; all that it printed."""
 
-    def destinations(self, vip: Address) -> list[str]:
-        """Destinations of a VIP's services (TCP 80, UDP 53), with their counters of connections."""
+    def sysctl(self, name: str, value: int) -> None:
+        """Set one of :data:`SYSCTLS`."""
 
-    def connections(self, vip: Address) -> list[str]:
-        """Connections of a VIP, with their states."""
+    def mark(self, target: Prefix, protocol: str, ports: str, mark: int) -> None:
+        """Mark packets of a protocol (tcp, udp, sctp, all) to ports (80, 80:90, or "") of a network."""
+
+    def destinations(self, subject: Subject) -> list[str]:
+        """Destinations of the services, with their counters of connections."""
+
+    def connections(self, subject: Subject) -> list[str]:
+        """Connections of the services, with their states."""
 
 
 class Ipvs:
     """The kernel's IPVS and the real ipvsadm (in the guest: other kernels here may have none)."""
 
+    patience = 0.0
+    # Where two namespaces have services, /proc/net/ip_vs skips some of them at the end of a page.
+    at_once = 0
+
     def start(self) -> None:
-        subprocess.run(["modprobe", "ip_vs"], check=True)
+        subprocess.run(["modprobe", "-a", *MODULES], check=True)
 
     def stop(self) -> None:
         self.ipvsadm(["-C"])
@@ -68,29 +98,48 @@ class Ipvs:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            errors="replace",  # the real one may print what was never written
             check=False,
         )
         return run.stdout
 
-    def destinations(self, vip: Address) -> list[str]:
-        lines: dict[str, list[str]] = {protocol: [] for protocol in PROTOCOLS.values()}
-        ours = ""
-        for words in _proc("ip_vs"):
-            if words[0] in lines:
-                ours = words[0] if _endpoint(words[1])[0] == vip else ""
-            elif words[0] == "->" and ours:
-                server, method, weight, active, inactive = words[1:6]
-                counts = f"active {active} inactive {inactive}"
-                lines[ours].append(f"{endpoint(*_endpoint(server))} {method} {weight} {counts}")
-        return [line for protocol in lines.values() for line in protocol]
+    def sysctl(self, name: str, value: int) -> None:
+        Path("/proc/sys/net/ipv4/vs", name).write_text(f"{value}\n")
 
-    def connections(self, vip: Address) -> list[str]:
+    def mark(self, target: Prefix, protocol: str, ports: str, mark: int) -> None:
+        program = "iptables" if target.version == 4 else "ip6tables"
+        command = [program, "-w", "-t", "mangle", "-A", "PREROUTING"]
+        command += ["-d", str(target), "-p", protocol, *(["--dport", ports] if ports else [])]
+        subprocess.run([*command, "-j", "MARK", "--set-mark", str(mark)], check=True)
+        if target.num_addresses > 1:
+            # IPVS looks only at what is the director's own: marked packets are made so.
+            family = f"-{target.version}"
+            rule = ["ip", family, "rule", "add", "fwmark", str(mark), "table", DIVERTED]
+            route = ["ip", family, "route", "replace", "local", "default", "dev", "lo", "table", DIVERTED]
+            subprocess.run(rule, check=True)
+            subprocess.run(route, check=True)
+
+    def destinations(self, subject: Subject) -> list[str]:
+        lines: dict[str, list[str]] = {name: [] for name in subject.services}
+        ours: list[str] | None = None
+        for words in _proc("ip_vs"):
+            if words[0] == "->" and ours is not None:
+                server, method, weight, active, inactive = words[1:6]
+                line = destination_line(*_endpoint(server), method, int(weight), int(active), int(inactive))
+                ours.append(line)
+            elif words[0] == "FWM":
+                ours = lines.get(subject.fwmark_name(int(words[1], 16)))
+            elif words[0] in NUMBERS:
+                ours = lines.get(f"{words[0]} {endpoint(*_endpoint(words[1]))}")
+        return [line for service in lines.values() for line in service]
+
+    def connections(self, subject: Subject) -> list[str]:
         lines = []
         for words in _proc("ip_vs_conn"):
-            if words[0] in PROTOCOLS.values():
-                ends = [endpoint(_address(words[i]), int(words[i + 1], 16)) for i in (1, 3, 5)]
-                if _address(words[3]) == vip:
-                    lines.append(f"{words[0]} {' '.join(ends)} {words[7]} {timeout_of(int(words[8]))}")
+            if words[0] == "Pro" or not subject.covers(_address(words[3])):
+                continue
+            ends = [(_address(words[i]), int(words[i + 1], 16)) for i in (1, 3, 5)]
+            lines.append(connection_line(words[0], ends, words[7], int(words[8]), " ".join(words[9:])))
         return sorted(lines)
 
 
@@ -112,6 +161,10 @@ def _endpoint(text: str) -> tuple[Address, int]:
 class Xlvs:
     """xlvs, called in children of this process: a Python of its own starts slowly in the guest."""
 
+    # What the slow-path helper does may take its time, in the guest most of all.
+    patience = 5.0
+    at_once = 2  # scenarios that wait for something leave the CPU to others
+
     def start(self) -> None:
         from xlvs.cli.engine import open_data_plane
 
@@ -124,15 +177,22 @@ class Xlvs:
     def ipvsadm(self, arguments: Sequence[str], typed: str = "") -> str:
         return _in_child(["xlvs", "ipvsadm", *arguments], typed)[0]
 
+    def sysctl(self, name: str, value: int) -> None:
+        self._call(["sysctl", f"{name}={value}"])
+
+    def mark(self, target: Prefix, protocol: str, ports: str, mark: int) -> None:
+        arguments = ["fwmark", "add", str(mark), "--to", str(target)]
+        arguments += ["--protocol", protocol.replace("all", "any")]
+        self._call([*arguments, *(["--port", ports] if ports else [])])
+
     def _call(self, arguments: Sequence[str]) -> None:
         output, status = _in_child(["xlvs", *arguments])
         if status:
             raise RuntimeError(f"xlvs {' '.join(arguments)}: {output}")
 
-    def destinations(self, vip: Address) -> list[str]:
-        from xlvs.model import AF_INET, AF_INET6, L4, Forward, ServiceKey
+    def destinations(self, subject: Subject) -> list[str]:
+        from xlvs.model import Forward
 
-        family = AF_INET if vip.version == 4 else AF_INET6
         names = {
             Forward.MASQ: "Masq",
             Forward.ROUTE: "Route",
@@ -140,26 +200,27 @@ class Xlvs:
             Forward.LOCAL: "Local",
         }
         lines = []
-        for protocol, port in ((L4.TCP, 80), (L4.UDP, 53)):
-            service = self._plane.service(ServiceKey(family, protocol, vip.packed, port))
+        for key in subject.service_keys():
+            service = self._plane.service(key)
             for entry in service.destinations if service else ():
                 server = entry.destination
-                name = endpoint(ip_address(server.key.address), server.key.port)
-                counts = f"active {entry.active} inactive {entry.inactive}"
-                lines.append(f"{name} {names[server.forward]} {server.weight} {counts}")
+                where = ip_address(server.key.address), server.key.port
+                counts = server.weight, entry.active, entry.inactive
+                lines.append(destination_line(*where, names[server.forward], *counts))
         return lines
 
-    def connections(self, vip: Address) -> list[str]:
+    def connections(self, subject: Subject) -> list[str]:
         lines = []
         for entry in self._plane.connections():
-            if entry.virtual == vip.packed:
+            if subject.covers(ip_address(entry.virtual)):
                 ends = [
-                    endpoint(ip_address(entry.client), entry.client_port),
-                    endpoint(ip_address(entry.virtual), entry.virtual_port),
-                    endpoint(ip_address(entry.destination), entry.destination_port),
+                    (ip_address(entry.client), entry.client_port),
+                    (ip_address(entry.virtual), entry.virtual_port),
+                    (ip_address(entry.destination), entry.destination_port),
                 ]
-                words = [PROTOCOLS[entry.protocol], *ends, entry.state, timeout_of(entry.expires)]
-                lines.append(" ".join(words))
+                engine = f"{entry.pe_name} {entry.pe_data}".strip()
+                protocol = PROTOCOLS[entry.protocol]
+                lines.append(connection_line(protocol, ends, entry.state, entry.expires, engine))
         return sorted(lines)
 
 
@@ -193,26 +254,3 @@ def _in_child(argv: list[str], typed: str = "") -> tuple[str, int]:
 
 
 ENGINES: dict[str, type[Ipvs] | type[Xlvs]] = {"ipvs": Ipvs, "xlvs": Xlvs}
-
-
-def listing(text: str, vip: Address) -> list[str]:
-    """The lines of an ``ipvsadm -L`` that are about a VIP.
-
-    Connections (``-Lc``) are sorted, since the kernel's order is that of a hash with a random
-    seed, and the rest of a timeout is told as the timeout.
-    """
-    prefix = endpoint(vip, 0)[:-1]
-    lines = []
-    connections = []
-    ours = False
-    for line in text.splitlines():
-        if connection := re.match(r"(\w+ +)(\d+):(\d\d)( .*)", line):
-            head, minutes, seconds, tail = connection.groups()
-            if f" {prefix}" in tail:
-                connections.append(f"  {head}{timeout_of(int(minutes) * 60 + int(seconds))}{tail}")
-            continue
-        if not line.startswith("  ->"):
-            ours = re.match(rf"\w+ +{re.escape(prefix)}", line) is not None
-        if ours:
-            lines.append(f"  {line}")
-    return lines + sorted(connections)

@@ -1,28 +1,31 @@
-"""Packets as bytes and as lines of text.
-
-Text is lossless where it matters: every field is in it, and checksums that are right are
-said to be right, so two equal lines are two equal packets. What is left out, because the
-director's own choice of it carries no meaning, is named in :data:`NORMALISED`.
-"""
+"""Packets as bytes: what scenarios send."""
 
 from __future__ import annotations
 
 import struct
-import zlib
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 
 Address = IPv4Address | IPv6Address
+Endpoint = tuple[Address, int]
 
-NORMALISED = {
-    "id *": "the IPv4 id of packets that the director itself makes (outer headers, ICMP)",
-}
-
-TCP, UDP, ICMP, ICMP6 = 6, 17, 1, 58
-ENCAPSULATED = {4: 0x0800, 41: 0x86DD}
+ICMP, TCP, UDP, ESP, AH, ICMP6, SCTP = 1, 6, 17, 50, 51, 58, 132
+FRAGMENT6 = 44
 FLAGS = "FSRPAUEC"
 ETHERTYPES = {4: 0x0800, 6: 0x86DD}
+# Errors of ICMP that a test names: for each version type and code.
+ERRORS: dict[str, dict[int, tuple[int, int]]] = {
+    "unreachable host": {4: (3, 1), 6: (1, 3)},
+    "unreachable port": {4: (3, 3), 6: (1, 4)},
+    "prohibited": {4: (3, 13), 6: (1, 1)},
+    "too big": {4: (3, 4), 6: (2, 0)},
+    "time exceeded": {4: (11, 0), 6: (3, 0)},
+    "reassembly time exceeded": {4: (11, 1), 6: (3, 1)},
+    "parameter problem": {4: (12, 0), 6: (4, 0)},
+    "source quench": {4: (4, 0), 6: (4, 1)},
+    "redirect": {4: (5, 1), 6: (1, 0)},
+}
 
 
 def checksum(data: bytes) -> int:
@@ -34,6 +37,26 @@ def checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
+def _crc_table() -> list[int]:
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)  # RFC 3309's polynomial, reflected
+        table.append(value)
+    return table
+
+
+_CRC = _crc_table()
+
+
+def crc32c(data: bytes) -> bytes:
+    """SCTP's checksum, as it stands in the packet."""
+    value = 0xFFFFFFFF
+    for octet in data:
+        value = value >> 8 ^ _CRC[(value ^ octet) & 0xFF]
+    return struct.pack("<I", value ^ 0xFFFFFFFF)
+
+
 def pseudo_header(source: Address, target: Address, protocol: int, length: int) -> bytes:
     if source.version == 4:
         return source.packed + target.packed + struct.pack("!BBH", 0, protocol, length)
@@ -42,29 +65,54 @@ def pseudo_header(source: Address, target: Address, protocol: int, length: int) 
 
 @dataclass(frozen=True)
 class Network:
-    """Fields of the IP header that scenarios vary; ``damage`` is added to the header checksum."""
+    """Fields of the IP header that scenarios vary.
+
+    ``damage`` is added to the IPv4 header checksum; ``extensions`` are IPv6 extension headers
+    (type, and content without the next header field) in their order.
+    """
 
     ttl: int = 64
     tos: int = 0
     identity: int = 0
     dont_fragment: bool = True
     damage: int = 0
+    options: bytes = b""
+    extensions: tuple[tuple[int, bytes], ...] = ()
 
 
 def ip_packet(source: Address, target: Address, protocol: int, payload: bytes, network: Network) -> bytes:
     if source.version == 6:
+        for kind, content in reversed(network.extensions):
+            payload = bytes([protocol]) + content + payload
+            protocol = kind
         first = 6 << 28 | network.tos << 20
         header = struct.pack("!IHBB", first, len(payload), protocol, network.ttl)
         return header + source.packed + target.packed + payload
+    fragment = 0x4000 if network.dont_fragment else 0
+    fields = Header4(network.tos, network.identity, fragment, network.ttl, protocol, network.options)
+    return fields.pack(source, target, payload, network.damage)
 
-    def header4(check: int) -> bytes:
-        fragment = 0x4000 if network.dont_fragment else 0
-        length = 20 + len(payload)
-        fields = (0x45, network.tos, length, network.identity, fragment, network.ttl, protocol, check)
-        return struct.pack("!BBHHHBBH", *fields) + source.packed + target.packed
 
-    check = (checksum(header4(0)) + network.damage) & 0xFFFF
-    return header4(check) + payload
+@dataclass(frozen=True)
+class Header4:
+    """An IPv4 header but its addresses; ``fragment`` is the word of flags and offset."""
+
+    tos: int
+    identity: int
+    fragment: int
+    ttl: int
+    protocol: int
+    options: bytes = b""
+
+    def pack(self, source: Address, target: Address, payload: bytes, damage: int = 0) -> bytes:
+        size = 20 + len(self.options)
+
+        def header(check: int) -> bytes:
+            fields = (0x40 | size // 4, self.tos, size + len(payload), self.identity, self.fragment)
+            ends = source.packed + target.packed
+            return struct.pack("!BBHHHBBH", *fields, self.ttl, self.protocol, check) + ends + self.options
+
+        return header((checksum(header(0)) + damage) & 0xFFFF) + payload
 
 
 @dataclass(frozen=True)
@@ -80,9 +128,7 @@ class Segment:
     damage: int = 0
 
 
-def tcp_packet(
-    source: tuple[Address, int], target: tuple[Address, int], segment: Segment, network: Network
-) -> bytes:
+def tcp_packet(source: Endpoint, target: Endpoint, segment: Segment, network: Network) -> bytes:
     bits = sum(1 << FLAGS.index(flag) for flag in segment.flags)
     offset = (20 + len(segment.options)) // 4 << 4
 
@@ -98,12 +144,7 @@ def tcp_packet(
 
 
 def udp_packet(
-    source: tuple[Address, int],
-    target: tuple[Address, int],
-    data: bytes,
-    network: Network,
-    *,
-    sum_it: bool = True,
+    source: Endpoint, target: Endpoint, data: bytes, network: Network, *, sum_it: bool = True
 ) -> bytes:
     def body(check: int) -> bytes:
         return struct.pack("!HHHH", source[1], target[1], 8 + len(data), check) + data
@@ -112,141 +153,99 @@ def udp_packet(
     return ip_packet(source[0], target[0], UDP, body(check if sum_it else 0), network)
 
 
-def zero_sum_data(source: tuple[Address, int], target: tuple[Address, int]) -> bytes:
+def zero_sum_data(source: Endpoint, target: Endpoint) -> bytes:
     """Two bytes of payload that make the checksum of a datagram 0, which must go out as 0xffff."""
     header = struct.pack("!HHHHH", source[1], target[1], 10, 0, 0)
     return checksum(pseudo_header(source[0], target[0], UDP, 10) + header).to_bytes(2, "big")
 
 
-def echo_packet(source: Address, target: Address, sequence: int, network: Network) -> bytes:
+# SCTP chunk types (RFC 9260), by the names that text.py prints.
+CHUNKS = {
+    "DATA": 0,
+    "INIT": 1,
+    "INIT-ACK": 2,
+    "SACK": 3,
+    "HEARTBEAT": 4,
+    "HEARTBEAT-ACK": 5,
+    "ABORT": 6,
+    "SHUTDOWN": 7,
+    "SHUTDOWN-ACK": 8,
+    "ERROR": 9,
+    "COOKIE-ECHO": 10,
+    "COOKIE-ACK": 11,
+    "ECNE": 12,
+    "CWR": 13,
+    "SHUTDOWN-COMPLETE": 14,
+    "AUTH": 15,
+    "ASCONF": 193,
+}
+
+
+def chunk(name: str, value: bytes = b"") -> bytes:
+    """A chunk, padded; its value is made up where none is given."""
+    lengths = {"INIT": 16, "INIT-ACK": 16, "DATA": 16, "SACK": 12, "SHUTDOWN": 4, "COOKIE-ECHO": 8}
+    value = value or bytes(range(lengths.get(name, 0)))
+    flags = 3 if name == "DATA" else 0
+    return struct.pack("!BBH", CHUNKS[name], flags, 4 + len(value)) + value + b"\0" * (-len(value) % 4)
+
+
+def sctp_packet(
+    source: Endpoint, target: Endpoint, tag: int, chunks: Sequence[bytes], network: Network, damage: int = 0
+) -> bytes:
+    def body(check: bytes) -> bytes:
+        return struct.pack("!HHI", source[1], target[1], tag) + check + b"".join(chunks)
+
+    check = bytearray(crc32c(body(bytes(4))))
+    check[0] ^= damage
+    return ip_packet(source[0], target[0], SCTP, body(bytes(check)), network)
+
+
+def echo_packet(
+    source: Address, target: Address, sequence: int, network: Network, data: bytes = b"ping"
+) -> bytes:
     """A ping."""
     kind, protocol = (8, ICMP) if source.version == 4 else (128, ICMP6)
-    body = struct.pack("!BBHHH", kind, 0, 0, 1, sequence) + b"ping"
+    rest = struct.pack("!HH", 1, sequence) + data
+    return ip_packet(source, target, protocol, _icmp_body(source, target, kind, 0, rest), network)
+
+
+def icmp_error(source: Address, target: Address, error: str, about: bytes, extra: int = 0) -> bytes:
+    """An error of :data:`ERRORS`; ``extra`` is its second word (MTU, pointer), ``about`` what it quotes."""
+    kind, code = ERRORS[error][source.version]
+    rest = struct.pack("!I", extra) + about
+    protocol = ICMP if source.version == 4 else ICMP6
+    network = Network(identity=7, dont_fragment=False)
+    return ip_packet(source, target, protocol, _icmp_body(source, target, kind, code, rest), network)
+
+
+def _icmp_body(source: Address, target: Address, kind: int, code: int, rest: bytes) -> bytes:
+    body = struct.pack("!BBH", kind, code, 0) + rest
     pseudo = b"" if source.version == 4 else pseudo_header(source, target, ICMP6, len(body))
-    body = body[:2] + struct.pack("!H", checksum(pseudo + body)) + body[4:]
-    return ip_packet(source, target, protocol, body, network)
+    return body[:2] + struct.pack("!H", checksum(pseudo + body)) + body[4:]
+
+
+def fragments(packet: bytes, cuts: Sequence[int], identity: int = 77) -> list[bytes]:
+    """A packet without options cut at offsets (multiples of 8) of its payload."""
+    bounds = list(zip((0, *cuts), (*cuts, None), strict=True))
+    return [fragment(packet, start, end, identity) for start, end in bounds]
+
+
+def fragment(packet: bytes, start: int, end: int | None, identity: int = 77, *, last: bool = False) -> bytes:
+    """The piece of a packet's payload from ``start`` to ``end`` (None: to its end) as a fragment.
+
+    ``last`` says of a piece that ends earlier that it is the last one.
+    """
+    more = end is not None and not last
+    if packet[0] >> 4 == 6:
+        _, _, protocol, hops = struct.unpack("!IHBB", packet[:8])
+        source, target = IPv6Address(packet[8:24]), IPv6Address(packet[24:40])
+        content = struct.pack("!BHI", 0, start | more, identity)
+        network = Network(ttl=hops, extensions=((FRAGMENT6, content),))
+        return ip_packet(source, target, protocol, packet[40:][start:end], network)
+    _, tos, _, _, _, ttl, protocol = struct.unpack("!BBHHHBB", packet[:10])
+    header = Header4(tos, identity, start // 8 | (0x2000 if more else 0), ttl, protocol)
+    return header.pack(IPv4Address(packet[12:16]), IPv4Address(packet[16:20]), packet[20:][start:end])
 
 
 def frame(source_mac: bytes, target_mac: bytes, packet: bytes) -> bytes:
     return target_mac + source_mac + struct.pack("!H", ETHERTYPES[packet[0] >> 4]) + packet
-
-
-@dataclass(frozen=True)
-class Endpoints:
-    """Who an unfragmented TCP or UDP packet goes from and to; encapsulation is looked through."""
-
-    source: tuple[Address, int]
-    target: tuple[Address, int]
-
-
-def endpoints(packet: bytes) -> Endpoints | None:
-    source, target, protocol, payload, _ = _split(packet)
-    if protocol in ENCAPSULATED:
-        return endpoints(payload)
-    if protocol not in (TCP, UDP) or len(payload) < 4:
-        return None
-    sport, dport = struct.unpack("!HH", payload[:4])
-    return Endpoints((source, sport), (target, dport))
-
-
-def _split(packet: bytes) -> tuple[Address, Address, int, bytes, str]:
-    """Addresses, protocol, payload and the text of the other fields of an IP packet."""
-    if packet[0] >> 4 == 6:
-        first, length, protocol, hops = struct.unpack("!IHBB", packet[:8])
-        source, target = ip_address(packet[8:24]), ip_address(packet[24:40])
-        text = f"hop {hops}{_unless_zero('class', first >> 20 & 0xFF)}{_unless_zero('flow', first & 0xFFFFF)}"
-        return source, target, protocol, packet[40:], text + _length(length, len(packet) - 40)
-    size = (packet[0] & 15) * 4
-    fields = struct.unpack("!BBHHHBBH", packet[:12])
-    tos, length, identity, fragment, ttl, protocol = fields[1:7]
-    source, target = ip_address(packet[12:16]), ip_address(packet[16:20])
-    own = protocol == ICMP or protocol in ENCAPSULATED
-    text = f"ttl {ttl}{_unless_zero('tos', tos)} id {'*' if own else identity}"
-    text += " DF" if fragment & 0x4000 else ""
-    text += (
-        f" fragment {(fragment & 0x1FFF) * 8}{'+' if fragment & 0x2000 else ''}" if fragment & 0x3FFF else ""
-    )
-    text += f" options {packet[20:size].hex()}" if size > 20 else ""
-    text += "" if checksum(packet[:size]) == 0 else f" BAD SUM {fields[7]:04x}"
-    return source, target, protocol, packet[size:], text + _length(length, len(packet))
-
-
-def _unless_zero(name: str, value: int) -> str:
-    return f" {name} {value}" if value else ""
-
-
-def _length(said: int, real: int) -> str:
-    return "" if said == real else f" length {said} of {real}"
-
-
-def describe(packet: bytes, quoted: bool = False) -> str:
-    """One line. ``quoted`` packets (inside ICMP) may be cut: their checksums are printed raw."""
-    source, target, protocol, payload, text = _split(packet)
-    head = f"{source} > {target} {text}"
-    if " fragment " in text:
-        return f"{head} | protocol {protocol} {_data(payload)}"
-    if protocol in ENCAPSULATED:
-        return f"{head} | {describe(payload, quoted)}"
-    if protocol in (ICMP, ICMP6) and len(payload) >= 8:
-        return f"{head} | {_icmp(source, target, protocol, payload)}"
-    known = {TCP: (_tcp, 20), UDP: (_udp, 8)}
-    if protocol in known and len(payload) >= known[protocol][1]:
-        writer = known[protocol][0]
-        return f"{head} | {writer(payload)}{_sum(source, target, protocol, payload, quoted)}"
-    return f"{head} | protocol {protocol} {_data(payload)}"
-
-
-def _sum(source: Address, target: Address, protocol: int, payload: bytes, quoted: bool) -> str:
-    offset = {TCP: 16, UDP: 6, ICMP6: 2}[protocol]
-    (value,) = struct.unpack("!H", payload[offset : offset + 2])
-    if quoted:
-        return f" sum {value:04x}"
-    if protocol == UDP and value == 0:
-        return " sum none"
-    right = checksum(pseudo_header(source, target, protocol, len(payload)) + payload) == 0
-    return "" if right else f" BAD SUM {value:04x}"
-
-
-def _tcp(payload: bytes) -> str:
-    sport, dport, sequence, acknowledged, offset, bits, window, _, urgent = struct.unpack(
-        "!HHIIBBHHH", payload[:20]
-    )
-    flags = "".join(flag for number, flag in enumerate(FLAGS) if bits >> number & 1)
-    size = (offset >> 4) * 4
-    options = f" options {payload[20:size].hex()}" if size > 20 else ""
-    urgent = f" urgent {urgent}" if urgent else ""
-    head = f"TCP {sport} > {dport} {flags} seq {sequence} ack {acknowledged} win {window}{options}{urgent}"
-    return head + _data(payload[size:])
-
-
-def _udp(payload: bytes) -> str:
-    sport, dport, length, _ = struct.unpack("!HHHH", payload[:8])
-    return f"UDP {sport} > {dport}{_length(length, len(payload))}{_data(payload[8:])}"
-
-
-def _icmp(source: Address, target: Address, protocol: int, payload: bytes) -> str:
-    kind, code, _, rest = struct.unpack("!BBHI", payload[:8])
-    if protocol == ICMP:
-        right = "" if checksum(payload) == 0 else " BAD SUM"
-        error = kind in (3, 4, 5, 11, 12)
-    else:
-        right = _sum(source, target, ICMP6, payload, quoted=False)
-        error = kind < 128
-    quote = payload[8:]
-    inner = f" about {len(quote)} bytes [{describe(quote, quoted=True)}]" if error else _data(quote)
-    return f"ICMP {kind}/{code} {rest}{right}{inner}"
-
-
-def _data(data: bytes) -> str:
-    if not data:
-        return ""
-    return f" data {data.hex() if len(data) <= 16 else f'{len(data)} bytes {zlib.crc32(data):08x}'}"
-
-
-def describe_frame(content: bytes, names: Mapping[bytes, str]) -> str:
-    """One line for an Ethernet frame; ``names`` puts words for MAC addresses."""
-
-    def name(mac: bytes) -> str:
-        return names.get(mac, mac.hex(":"))
-
-    return f"{name(content[6:12])} > {name(content[:6])} | {describe(content[14:])}"

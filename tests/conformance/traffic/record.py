@@ -1,4 +1,9 @@
-"""Record what the real IPVS does on Debian's 6.1 kernel: python -m tests.conformance.traffic.record"""
+"""Record what the real IPVS does on Debian's 6.1 kernel:
+
+    python -m tests.conformance.traffic.record [TOPIC or part of a scenario's name ...]
+
+A topic's recording is recordings/TOPIC.json.xz; show.py prints of one what there is.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +13,15 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from tests.conformance.traffic.recorded import Record, read, write
+from tests.conformance.traffic.scenarios import topics
 from tests.guest import GuestError, run_in_guest
 
-RECORDING = Path(__file__).with_name("recording.json")
+BATCH = 150  # scenarios of one guest
 
 
-def play_in_guest(engine: str, names: Iterable[str] = (), timeout: float = 600) -> dict[str, list[str]]:
-    """Play scenarios (all, where none is named) on one director in the guest."""
+def play_in_guest(engine: str, names: Iterable[str], timeout: float = 600) -> Record:
+    """Play scenarios on one director in the guest."""
     with tempfile.TemporaryDirectory() as scratch:
         share = Path(scratch)
         (share / "names").write_text("".join(f"{name}\n" for name in names))
@@ -25,14 +32,26 @@ def play_in_guest(engine: str, names: Iterable[str] = (), timeout: float = 600) 
         result = run_in_guest(command, share=share, timeout=timeout)
         if result.status:
             raise GuestError(f"playing on {engine} failed:\n{result.stdout}{result.stderr}")
-        record: dict[str, list[str]] = json.loads((share / "record.json").read_text())
+        record: Record = json.loads((share / "record.json").read_text())
         return record
 
 
+def record(topic: str, names: list[str]) -> None:
+    """Record scenarios of a topic, and keep what is recorded of its others."""
+    found: Record = {}
+    for start in range(0, len(names), BATCH):
+        found |= play_in_guest("ipvs", names[start : start + BATCH], timeout=1800)
+    kept = read(topic) if len(names) < len(topics()[topic]) else {}
+    write(topic, {name: found.get(name) or kept[name] for name in topics()[topic]})
+    print(f"{topic}: {len(found)} scenarios, {sum(map(len, found.values()))} lines", file=sys.stderr)
+
+
 def main() -> None:
-    record = play_in_guest("ipvs")
-    RECORDING.write_text(json.dumps(record, indent=0) + "\n")
-    print(f"{len(record)} scenarios, {sum(map(len, record.values()))} lines", file=sys.stderr)
+    wanted = sys.argv[1:]
+    for topic, members in topics().items():
+        names = [name for name in members if topic in wanted or any(part in name for part in wanted)]
+        if names or not wanted:
+            record(topic, names or list(members))
 
 
 if __name__ == "__main__":

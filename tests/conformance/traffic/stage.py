@@ -5,61 +5,63 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface, ip_network
 
-from tests.conformance.traffic.engines import Director, listing
-from tests.conformance.traffic.packets import (
-    Address,
-    Endpoints,
-    Network,
-    Segment,
-    describe,
-    describe_frame,
-    echo_packet,
-    endpoints,
-    tcp_packet,
-    udp_packet,
-)
+from tests.conformance.traffic.engines import SYSCTLS, Director
+from tests.conformance.traffic.flow import Flow
+from tests.conformance.traffic.listings import Subject, listing
+from tests.conformance.traffic.packets import Address, Network, echo_packet
+from tests.conformance.traffic.reassembly import Reassembler
+from tests.conformance.traffic.text import describe, describe_frame
 from tests.conformance.traffic.world import ADDRESSES, INSIDE, NAMES, OUTSIDE, Frame, World, server_address
 
-# A connection that a new one takes the place of is gone after the kernel's next timer tick.
-REPLACED = 0.05
 # The kernel adds up its counters in steps of two seconds.
 ESTIMATOR = 2.5
 CLIENTS = {4: "198.18.{}.{}", 6: "fd18::{:x}:{:x}"}
-MSS_OPTION = bytes.fromhex("020405b4")
-SYN_OPTIONS = MSS_OPTION + bytes.fromhex("0402080a0000000a00000000" + "01030307")
+TIMEOUTS = "--set 900 120 300"  # what a kernel starts with
 
 
 @dataclass(frozen=True)
 class Scenario:
     """Rules that an operator types, then packets.
 
+    ``method`` is what {method} stands for in rules: the option of a forwarding method.
     ``connections`` off: only the servers' counters are written down after each packet.
-    ``listed``: what ipvsadm lists at the end is written down too.
+    ``listed``: what ipvsadm lists at the end is written down too, by these options.
+    ``helped``: a helper process of the director may take its time over packets.
+    ``world``: scenarios of another world are played in another network namespace.
     """
 
     name: str
     family: int
     rules: Sequence[str]
     play: Callable[[Stage], None]
+    method: str = ""
     connections: bool = True
-    listed: bool = False
+    listed: Sequence[str] = ()
+    helped: bool = False
+    world: str = "plain"
+
+    @property
+    def number(self) -> int:
+        """A number of its own, so that no scenario meets what another left behind."""
+        return zlib.crc32(self.name.encode()) % 0x3FFFFF + 1
 
     @property
     def vip(self) -> Address:
-        """A VIP of its own, so that no scenario meets what another left behind."""
-        number = zlib.crc32(self.name.encode()) % 65000 + 1
         if self.family == 4:
-            return ip_address(f"10.80.{number >> 8}.{number & 0xFF}")
-        return ip_address(f"fd80::{number:x}")
+            return ip_address(0x0A400000 + self.number)  # in 10.64.0.0/10
+        return ip_address(f"fd80::{self.number >> 16:x}:{self.number & 0xFFFF:x}")
 
 
 class Stage:
     """One scenario on one director; ``lines`` is the record."""
 
-    def __init__(self, scenario: Scenario, world: World, director: Director) -> None:
+    def __init__(
+        self, scenario: Scenario, world: World, director: Director, expected: Sequence[str] = ()
+    ) -> None:
+        """``expected`` is a record of the scenario: it says for how many packets to wait."""
         self.scenario = scenario
         self.vip = scenario.vip
         self.family = scenario.family
@@ -67,22 +69,35 @@ class Stage:
         self._world = world
         self._director = director
         self._state: list[str] = []
-        self.method = ""
+        self._subject = Subject(scenario.vip, scenario.number, ip_network(self.network()))
+        self._links = {INSIDE: Reassembler(), OUTSIDE: Reassembler()}
+        self._answers = _answers(expected) if scenario.helped else []
+        self._undo: dict[str, Callable[[], None]] = {}
 
     def run(self) -> None:
-        self.rules(*self.scenario.rules)
-        self.scenario.play(self)
-        for option in ("-Ln", "-Lnc") if self.scenario.listed else ():
-            self.note(option, self._director.ipvsadm([option]))
+        try:
+            if self.scenario.rules:
+                self.rules(*self.scenario.rules)
+            self.scenario.play(self)
+            for side, link in self._links.items():
+                self.lines += [f"! {side} | incomplete: {pieces}" for pieces in link.incomplete()]
+            self.listings(*self.scenario.listed)
+        finally:
+            for undo in self._undo.values():
+                undo()
 
-    def rules(self, *rules: str) -> None:
-        """Type ipvsadm lines.
+    # --- what an operator does ----------------------------------------------------------
+
+    def rules(self, *rules: str, settle: float = 0) -> None:
+        """Type ipvsadm lines; what became of them is looked at after ``settle`` seconds.
 
         {vip}, {rs1} to {rs3} stand for addresses, {other1} to {other3} for those of the other
         family, {far} for a server beyond a router, {dip} for the director's own inside address,
-        {method} for the option of the forwarding method.
+        {mark} for a firewall mark (with the option that its family needs).
         """
-        names: dict[str, str] = {"vip": _bracketed(self.vip), "method": self.method}
+        names: dict[str, str] = {"vip": _bracketed(self.vip), "mark": str(self.scenario.number)}
+        names["method"] = self.scenario.method
+        names["mark"] += " -6" if self.family == 6 else ""
         plan = ADDRESSES[self.family]
         names["dip"] = _bracketed(ip_interface(plan["inside"]).ip)
         names["far"] = _bracketed(ip_network(plan["far"])[7])
@@ -91,17 +106,57 @@ class Stage:
             names[f"other{number}"] = _bracketed(server_address(10 - self.family, number))
         lines = [rule.format_map(names) for rule in rules]
         self.lines += [f"$ ipvsadm {line}" for line in lines]
+        for line in lines:
+            self._subject.learn(line)
         # Several at once are restored, to start one process instead of many.
         if len(lines) == 1:
             said = self._director.ipvsadm(lines[0].split())
         else:
             said = self._director.ipvsadm(["-R"], "".join(f"{line}\n" for line in lines))
         self.lines += [f"  {text}" for text in said.splitlines()]
+        time.sleep(settle)
         self._look()
+
+    def timeouts(self, *seconds: int) -> None:
+        """``ipvsadm --set`` for the length of this scenario."""
+        self.rules(f"--set {' '.join(map(str, seconds))}")
+        self._undo["timeouts"] = lambda: self._quietly(TIMEOUTS)
+
+    def _quietly(self, rule: str) -> None:
+        self._director.ipvsadm(rule.split())
+
+    def sysctl(self, name: str, value: int) -> None:
+        """One of IPVS's settings, for the length of this scenario."""
+        self.lines.append(f"$ sysctl net.ipv4.vs.{name}={value}")
+        self._director.sysctl(name, value)
+        self._undo[name] = lambda: self._director.sysctl(name, SYSCTLS[name])
+
+    def mark(self, protocol: str, ports: str = "", target: str = "") -> None:
+        """Give packets of a protocol to the VIP, or to another address or network, the scenario's mark."""
+        target = target or str(self.vip)
+        self.lines.append(f"$ mark {protocol} {target} {ports}".rstrip())
+        self._director.mark(ip_network(target), protocol, ports, self.scenario.number)
+
+    def listings(self, *options: str) -> None:
+        """List by ``ipvsadm OPTIONS``, each of them."""
+        for option in options:
+            self.note(option, self._director.ipvsadm(option.split()))
 
     def note(self, arguments: str, text: str) -> None:
         """Write down what ``ipvsadm ARGUMENTS`` listed of this scenario's services."""
-        self.lines += [f"$ ipvsadm {arguments}", *listing(text, self.vip)]
+        self.lines += [f"$ ipvsadm {arguments}", *listing(text, self._subject)]
+
+    def rest(self) -> None:
+        """Let the kernel add up its counters: what it zeroes are the sums of its last step."""
+        time.sleep(ESTIMATOR)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, and look at what it did."""
+        time.sleep(seconds)
+        self.lines.append(f"... {seconds} seconds later")
+        self._look()
+
+    # --- packets --------------------------------------------------------------------------
 
     def outside(self, packet: bytes, wait: float = 0) -> list[Frame]:
         """A packet from the clients' side; what came of it is looked at after ``wait`` seconds."""
@@ -111,117 +166,107 @@ class Stage:
         """A packet from a real server, or from the client among them."""
         return self._exchange(INSIDE, sender, packet, wait)
 
-    def _exchange(self, side: str, sender: str, packet: bytes, wait: float = 0) -> list[Frame]:
+    def burst(self, side: str, sender: str, packets: Sequence[bytes]) -> list[Frame]:
+        """Packets of which only what came of all of them is looked at (fragments of a datagram)."""
+        *first, last = packets
+        self.lines += [f">+ {sender} | {describe(packet)}" for packet in first]
+        early = [frame for packet in first for frame in self._world.exchange(side, sender, packet)]
+        return self._exchange(side, sender, last, early=early)
+
+    def _exchange(
+        self, side: str, sender: str, packet: bytes, wait: float = 0, early: Sequence[Frame] = ()
+    ) -> list[Frame]:
         self.lines.append(f"> {sender} | {describe(packet)}")
-        frames = self._world.exchange(side, sender, packet)
-        self.lines += [f"< {frame.side} | {describe_frame(frame.content, NAMES)}" for frame in frames]
+        frames = [*early, *self._world.exchange(side, sender, packet)]
         time.sleep(wait)
+        frames = self._whole([*frames, *self._world.later()])
+        missing = self._answers.pop(0) - len(frames) if self._answers else 0
+        deadline = time.monotonic() + self._director.patience
+        while missing > 0 and time.monotonic() < deadline:
+            time.sleep(0.01)
+            late = self._whole(self._world.later())
+            frames += late
+            missing -= len(late)
+        # Of what was looked at together the order of departure says nothing.
+        self.lines += sorted(map(_line, frames)) if early else map(_line, frames)
         self._look()
         return frames
 
+    def _whole(self, frames: Sequence[Frame]) -> list[Frame]:
+        """Whole packets of what left the director."""
+        contents = [(frame, self._links[frame.side].put(frame.content)) for frame in frames]
+        return [
+            Frame(frame.side, content, content != frame.content) for frame, content in contents if content
+        ]
+
     def _look(self) -> None:
-        """Write down destinations and connections where they changed."""
-        state = self._director.destinations(self.vip)
+        """Write down what changed of destinations and connections."""
+        state = self._director.destinations(self._subject)
         if self.scenario.connections:
-            state += self._director.connections(self.vip)
-        if state != self._state:
-            self.lines += [f"= {line}" for line in state] or ["= nothing"]
+            state += self._director.connections(self._subject)
+        # A line begins with what it is about; the rest is how that fares.
+        subjects = {_subject_of(line) for line in state}
+        gone = [line for line in self._state if _subject_of(line) not in subjects]
+        self.lines += [f"= {line}" for line in state if line not in self._state]
+        self.lines += [f"- {line}" for line in gone]
         self._state = state
 
-    def rest(self) -> None:
-        """Let the kernel add up its counters: what it zeroes are the sums of its last step."""
-        time.sleep(ESTIMATOR)
+    # --- who talks ------------------------------------------------------------------------
+
+    def own_client(self) -> int:
+        """A client of the scenario's own, of whom the director's kernel has heard nothing yet."""
+        return 1000 + self.scenario.number % 60000
 
     def client(self, number: int = 1) -> Address:
         return ip_address(CLIENTS[self.family].format(number >> 8, number & 0xFF))
 
-    def flow(self, port: int = 40000, client: int = 1, vport: int = 80) -> Flow:
-        return Flow(self, (self.client(client), port), (self.vip, vport))
+    def flow(
+        self, port: int = 40000, client: int = 1, vport: int = 80, target: Address | None = None
+    ) -> Flow:
+        """A flow from a client to the VIP, or to another address."""
+        return Flow(self, (self.client(client), port), (target or self.vip, vport))
+
+    def network(self) -> str:
+        """A network of the scenario's own beyond the third server, that a mark may divert."""
+        if self.family == 4:
+            return f"100.{self.scenario.number >> 8 & 0xFF}.{self.scenario.number & 0xFF}.0/24"
+        return f"fd90:0:{self.scenario.number >> 16:x}:{self.scenario.number & 0xFFFF:x}::/64"
 
     def flow_inside(self) -> Flow:
         """A flow of the client that lives among the servers: in and out on one interface."""
         client = ip_address(ADDRESSES[self.family]["client"])
         return Flow(self, (client, 40000), (self.vip, 80), inside=True)
 
-    def ping(self) -> None:
-        self.outside(echo_packet(self.client(), self.vip, 1, Network(identity=1)))
+    def ping(self, data: bytes = b"ping") -> None:
+        self.outside(echo_packet(self.client(), self.vip, 1, Network(identity=1), data))
+
+    def director(self, side: str, family: int = 0) -> Address:
+        """The director's own address on a side, of the scenario's family or another."""
+        return ip_interface(ADDRESSES[family or self.family][side]).ip
+
+    def router(self) -> Address:
+        """The router on the clients' side."""
+        return ip_address(ADDRESSES[self.family]["router"])
 
 
-@dataclass
-class Flow:
-    """A conversation of one client with the VIP; what the servers say is made of what reached them."""
+def _line(frame: Frame) -> str:
+    return f"< {frame.side} | {describe_frame(frame.content, NAMES, reassembled=frame.reassembled)}"
 
-    stage: Stage
-    source: tuple[Address, int]
-    target: tuple[Address, int]
-    network: Network = field(default_factory=Network)
-    sequence: int = 1000
-    server_sequence: int = 70000
-    server: str = ""
-    seen: Endpoints | None = None
-    inside: bool = False
-    packets: int = field(default=0)
 
-    def tcp(self, flags: str, data: bytes = b"", *, acknowledge: bool = True, **fields: object) -> None:
-        """The client sends a segment."""
-        segment = Segment(flags, self.sequence, self.server_sequence if "A" in flags else 0, data=data)
-        if "S" in flags:
-            segment = replace(segment, options=SYN_OPTIONS)
-        segment = replace(segment, **fields)  # type: ignore[arg-type]  # names of Segment's fields
-        if acknowledge:
-            self.sequence += len(data) + sum(flag in flags for flag in "SF")
-        wait = REPLACED if "S" in flags and self.packets else 0
-        packet = tcp_packet(self.source, self.target, segment, self._network())
-        self._send(packet, wait)
+def _answers(record: Sequence[str]) -> list[int]:
+    """How many packets came of each packet (or burst) that was sent."""
+    counts = [0]
+    for line in record:
+        if line.startswith("> "):
+            counts.append(0)
+        elif line.startswith("<"):
+            counts[-1] += 1
+    return counts[1:]
 
-    def udp(self, data: bytes, *, sum_it: bool = True) -> None:
-        """The client sends a datagram."""
-        packet = udp_packet(self.source, self.target, data, self._network(), sum_it=sum_it)
-        self._send(packet)
 
-    def answer(self, flags: str, data: bytes = b"", network: Network | None = None) -> None:
-        """The server that got the client's packets sends a segment, if its way leads through the director."""
-        segment = Segment(flags, self.server_sequence, self.sequence if "A" in flags else 0, data=data)
-        if "S" in flags:
-            segment = replace(segment, options=SYN_OPTIONS)
-        self.server_sequence += len(data) + sum(flag in flags for flag in "SF")
-        if self._answers_pass():
-            assert self.seen is not None
-            packet = tcp_packet(self.seen.target, self.seen.source, segment, network or self._network())
-            self.stage.inside(self.server, packet)
-
-    def answer_udp(self, data: bytes, *, sum_it: bool = True) -> None:
-        """The server sends a datagram, if its way leads through the director."""
-        if self._answers_pass():
-            assert self.seen is not None
-            packet = udp_packet(self.seen.target, self.seen.source, data, self._network(), sum_it=sum_it)
-            self.stage.inside(self.server, packet)
-
-    def open(self) -> None:
-        """The handshake."""
-        self.tcp("S")
-        self.answer("SA")
-        self.tcp("A")
-
-    def _answers_pass(self) -> bool:
-        if self.seen is None:
-            self.stage.lines.append("  no server has seen this client")
-            return False
-        # Under DR and TUN the server sees the VIP itself, and answers past the director.
-        return self.seen.target[0] != self.target[0]
-
-    def _send(self, packet: bytes, wait: float = 0) -> None:
-        stage = self.stage
-        frames = stage.inside("client", packet, wait) if self.inside else stage.outside(packet, wait)
-        for frame in frames:
-            ends = endpoints(frame.content[14:])
-            if frame.side == INSIDE and ends is not None and ends.source == self.source:
-                self.seen = ends
-                self.server = NAMES.get(frame.content[:6], "nobody")
-
-    def _network(self) -> Network:
-        self.packets += 1
-        return replace(self.network, identity=self.packets)
+def _subject_of(line: str) -> str:
+    words = line.split()
+    return " ".join(words[:4] if words[0].isupper() else words[:1])
 
 
 def _bracketed(address: Address) -> str:

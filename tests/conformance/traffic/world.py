@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
-from tests.conformance.traffic.packets import Address, Network, endpoints, frame, udp_packet
+from tests.conformance.traffic.packets import Address, Network, frame, udp_packet
+from tests.conformance.traffic.text import endpoints
 
 CLONE_NEWNET = 0x40000000
 PACKET_OUTGOING = 4
@@ -29,7 +30,7 @@ OUTSIDE, INSIDE = "outside", "inside"
 SERVERS = 3
 INSIDE_MTU = 1400  # less than the outside's 1500
 # Addresses of each family: the director's two, the router beyond which clients live, the real
-# servers' own, a client among them, and a network beyond the third of them.
+# servers' own, a client among them, and networks beyond the third of them.
 ADDRESSES = {
     4: {
         "outside": "10.9.0.1/24",
@@ -38,6 +39,7 @@ ADDRESSES = {
         "server": "10.19.0.{}",
         "client": "10.19.0.100",
         "far": "10.29.0.0/24",
+        "farther": "100.0.0.0/8",
     },
     6: {
         "outside": "fd09::1/64",
@@ -46,6 +48,7 @@ ADDRESSES = {
         "server": "fd19::{}",
         "client": "fd19::100",
         "far": "fd29::/64",
+        "farther": "fd90::/16",
     },
 }
 # Where barriers go: nobody's addresses, routed plainly through the director.
@@ -70,10 +73,11 @@ def server_address(family: int, number: int) -> Address:
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame that left the director, and on which side."""
+    """A frame that left the director, and on which side; ``reassembled`` of several with fragments."""
 
     side: str
     content: bytes
+    reassembled: bool = False
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -102,8 +106,8 @@ def _sysctl(name: str, value: object) -> None:
 class World:
     """Builds the networks, leaves this process in the director's namespace."""
 
-    def __init__(self, vips: Iterable[Address]) -> None:
-        os.sched_setaffinity(0, {0})  # one CPU: what is sent first has passed first
+    def __init__(self, vips: Iterable[Address], cpu: int = 0) -> None:
+        os.sched_setaffinity(0, {cpu})  # one CPU: what is sent first has passed first
         world = _unshare_network()
         self._sockets: dict[str, socket.socket] = {}
         director = _unshare_network()
@@ -139,6 +143,15 @@ class World:
         """Send a packet to the director from a machine on one side; all frames that this sets off."""
         self._send(side, sender, packet)
         return self._barrier(side, 10)
+
+    def later(self) -> list[Frame]:
+        """What left the director since, without a packet from here: a helper process may take its time."""
+        return [
+            Frame(side, content)
+            for side in (INSIDE, OUTSIDE)
+            for content in self._receive(side)
+            if not _is_barrier(content)
+        ]
 
     def _send(self, side: str, sender: str, packet: bytes) -> None:
         self._sockets[side].send(frame(MAC[sender], MAC[f"director-{side}"], packet))
@@ -223,6 +236,8 @@ def _configure_director(vips: Iterable[Address]) -> None:
     for side in (OUTSIDE, INSIDE):
         _sysctl(f"ipv4/conf/{side}/rp_filter", 0)
         _sysctl(f"ipv4/conf/{side}/send_redirects", 0)
+        _sysctl(f"ipv4/conf/{side}/accept_redirects", 0)
+        _sysctl(f"ipv6/conf/{side}/accept_redirects", 0)
         _sysctl(f"ipv6/conf/{side}/accept_dad", 0)
         _sysctl(f"ipv6/conf/{side}/router_solicitations", 0)
         _sysctl(f"ipv6/conf/{side}/addr_gen_mode", 1)
@@ -238,7 +253,8 @@ def _configure_director(vips: Iterable[Address]) -> None:
             _neighbour(INSIDE, str(server_address(family, number)), f"RS{number}")
         _neighbour(INSIDE, plan["client"], "client")
         _ip(version, "route", "add", "default", "via", plan["router"])
-        _ip(version, "route", "add", plan["far"], "via", str(server_address(family, SERVERS)))
+        for network in ("far", "farther"):
+            _ip(version, "route", "add", plan[network], "via", str(server_address(family, SERVERS)))
     commands = [f"address add {vip} dev lo{' nodad' if vip.version == 6 else ''}\n" for vip in vips]
     subprocess.run(["ip", "-batch", "-"], input="".join(commands), text=True, check=True)
     for side, address in BARRIER.items():
