@@ -279,8 +279,17 @@ class XdpTransaction:
 
     # -- writing -------------------------------------------------------------
 
+    @property
+    def _touched(self) -> bool:
+        """Whether anything was looked at closer; -R takes a transaction even to show something."""
+        settings = (self._timeouts, self._daemons, self._marks)
+        rows = self._staged or self._gone or self._zeroed or self._sysctls
+        return bool(rows) or any(each is not None for each in settings)
+
     def changes(self) -> list[Change]:
         """What is to be written; asked once, still under the lock."""
+        if not self._touched:
+            return []
         living = [staged for staged in self._staged.values() if not staged.deleted]
         dead = [*self._gone, *(staged for staged in self._staged.values() if staged.deleted)]
         changes = Commit(self._tables, self._host).changes(

@@ -173,6 +173,8 @@ class Tables:
 
     def carry_out(self, changes: list[journal.Change]) -> None:
         """Write changes so that whoever comes next finishes them should we be killed."""
+        if not changes:
+            return
         journal.write(self.note, changes)
         self.apply(changes)
         os.unlink(self.note)
