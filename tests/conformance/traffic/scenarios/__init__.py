@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from tests.conformance.traffic.scenarios import (
+    announcements,
     associations,
     choices,
     conversations,
@@ -24,6 +25,7 @@ from tests.conformance.traffic.stage import Scenario
 TOPICS = {
     module.__name__.rpartition(".")[2]: module
     for module in (
+        announcements,
         associations,
         choices,
         conversations,
