@@ -207,9 +207,14 @@ RAW = """if True:
         row = tables.service_row(tables.find_service(key))
         service = read_service(row)
         assert service_wire_key(service.key) == key and row.flags & layout.SERVICE_USED
-        word = row.table if service.scheduler == "sh" else row.members
-        members = tables.member_rows(word & 0xffffffff, word >> 32) if word >> 32 else []
-        dests = [(tables.dest_row(each.dest), each.weight) for each in members]
+        if service.scheduler == "sh":
+            first, count = row.table & 0xffffffff, row.table >> 32
+            buckets = memoryview(tables.memory("buckets")).cast("I")[first : first + count]
+            dests = [(tables.dest_row(each), 0) for each in buckets]
+        else:
+            first, count = row.members & 0xffffffff, row.members >> 32
+            members = tables.member_rows(first, count) if count else []
+            dests = [(tables.dest_row(each.dest), each.weight) for each in members]
         assert all(row.flags & layout.DEST_AVAILABLE for row, _ in dests)
         texts = {(row.address[3], weight, row.forward) for row, weight in dests}
         print(service.key.port, service.scheduler, sorted(texts))"""
