@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import socket
 import struct
@@ -59,7 +60,10 @@ def bpffs_folder() -> str:
     folder = run_folder() + "/bpf"
     os.makedirs(folder, mode=0o700, exist_ok=True)
     if not _is_bpffs(folder):
-        _mount_bpffs()
+        with open(run_folder() + "/mount.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # two mounts would hide each other's pins
+            if not _is_bpffs(folder):
+                _mount_bpffs()
         if not _is_bpffs(folder):
             raise XlvsError(f"cannot mount a BPF file system at {BPFFS}")
     return folder

@@ -218,7 +218,8 @@ class Stage:
         return 1000 + self.scenario.number % 60000
 
     def client(self, number: int = 1) -> Address:
-        return ip_address(CLIENTS[self.family].format(number >> 8, number & 0xFF))
+        high = number >> 8 if self.family == 6 else number >> 8 & 0xFF
+        return ip_address(CLIENTS[self.family].format(high, number & 0xFF))
 
     def flow(
         self, port: int = 40000, client: int = 1, vport: int = 80, target: Address | None = None
