@@ -95,7 +95,6 @@ struct xlvs_key6 {
 #define XLVS_CONN_NO_CPORT 0x100u /* the client's port is not known yet (FTP) */
 #define XLVS_CONN_SPECIAL  0x200u /* forwarded by the special program */
 #define XLVS_CONN_WATCHED  0x400u /* FTP control connection: somebody reads along */
-#define XLVS_CONN_SHIFTED  0x800u /* sequence numbers are shifted */
 /* Made for one packet: in no index. */
 #define XLVS_CONN_ONE_PACKET 0x1000u
 
