@@ -56,6 +56,7 @@ SEND = """if True:
 @pytest.fixture(scope="module", params=list(Method))
 def lab(request: pytest.FixtureRequest) -> Iterator[build.Lab]:
     with labs.lab(request.param, 1, ipv6=True) as made:
+        rules(made, "u", CLOSED)
         yield made
 
 
@@ -78,7 +79,6 @@ def rules(made: build.Lab, kind: str, port: int) -> None:
 
 @pytest.mark.parametrize("ipv6", [False, True], ids=["ipv4", "ipv6"])
 def test_a_closed_port_of_the_real_server(lab: build.Lab, ipv6: bool) -> None:
-    rules(lab, "u", CLOSED)
     assert python(lab, "client", ASK, lab.topology.vips[ipv6], str(CLOSED)) == "ConnectionRefusedError"
 
 
