@@ -10,6 +10,18 @@
 #include "service.h"
 #include "sip.h"
 
+/* The destination (row) that a packet comes from, if that may begin a conversation; or null. */
+static __always_inline __u32 *caller_of(const struct packet *p, const struct xlvs_settings *set)
+{
+	struct xlvs_service_key key = {};
+
+	if (!(set->flags & XLVS_HAS_CALLERS) || p->protocol != IPPROTO_UDP)
+		return 0;
+	copy_address(key.address, p->saddr);
+	*(__u32 *)&key.port = p->sport | (__u32)p->protocol << 16 | (__u32)p->family << 24;
+	return bpf_map_lookup_elem(&callers, &key);
+}
+
 /*
  * Where a packet comes from such a server: turn it round in the scratch, as if the one
  * called had called the service, and have that admitted to this very server. *row is the
@@ -19,16 +31,10 @@ static __always_inline bool call_turned_round(struct xdp_md *ctx, struct packet 
 					      struct xlvs_scratch *notes,
 					      const struct xlvs_settings *set, __u32 *row)
 {
-	struct xlvs_service_key key = {};
+	__u32 *found = caller_of(p, set);
 	struct xlvs_service *service;
 	struct xlvs_dest *dest;
-	__u32 *found;
 
-	if (!(set->flags & XLVS_HAS_CALLERS) || p->protocol != IPPROTO_UDP)
-		return false;
-	copy_address(key.address, p->saddr);
-	*(__u32 *)&key.port = p->sport | (__u32)p->protocol << 16 | (__u32)p->family << 24;
-	found = bpf_map_lookup_elem(&callers, &key);
 	if (!found)
 		return false;
 	dest = bpf_map_lookup_elem(&dests, found);

@@ -9,6 +9,7 @@
 #ifndef XLVS_FRAGMENT_H
 #define XLVS_FRAGMENT_H
 
+#include "caller.h"
 #include "event.h"
 #include "further.h"
 #include "icmp_find.h"
@@ -197,9 +198,15 @@ static __always_inline int lead_error(struct xdp_md *ctx, struct xlvs_scratch *n
 /* Whether a first fragment may make a connection: if not, the rest must go where it goes. */
 static __always_inline bool may_begin(const struct packet *p, const struct xlvs_settings *set)
 {
-	if (!service_find(p) && !(set->flags & XLVS_HAS_OTHERS) && !set->expected)
+	__u32 mark;
+
+	if (!starts_connection(p, set))
 		return false;
-	return starts_connection(p, set);
+	if (service_find(p) || set->expected)
+		return true;
+	if (!(set->flags & XLVS_HAS_OTHERS))
+		return false;
+	return service_resolve(p, NOBODY, set, &mark) != NOBODY || caller_of(p, set);
 }
 
 /* A first fragment, or a whole packet behind extension headers. */

@@ -231,6 +231,17 @@ def test_other_ports_of_the_vip_are_the_kernels(
     assert director.connections() == []
 
 
+@pytest.mark.parametrize("port", [0, 21])
+def test_services_that_stand_in_for_others_want_no_strangers_either(director: Director, port: int) -> None:
+    """Beside a service of every port of another address, or of FTP, which may be asked for more."""
+    serve(director, 4)
+    director.service("10.80.0.9", TCP, [Server(RIP[4], port)], port=port)
+    director.counted()
+    for frame in frames_of(request(4, dport=54), 1000, 1000):
+        assert director.run(frame) == (XDP_PASS, frame)
+    assert set(director.counted()) == {"not_ours"}
+
+
 def test_a_deleted_service_wants_no_fragments(director: Director) -> None:
     key = director.service(VIP[4], UDP, [Server(RIP[4], PORT)])
     other = director.service(VIP[4], UDP, [Server(RIP[4], PORT)], port=53)
