@@ -100,7 +100,11 @@ def test_a_read_only_proc_sys() -> None:
         assert done.returncode == 0, done.stderr
         said = done.stderr.splitlines()
         assert all("Read-only file system" in line for line in said)
-        assert [line.split("/")[-1].split()[0] for line in said] == ["accept_local", "forwarding", "forwarding"]
+        assert [line.split("/")[-1].split()[0] for line in said] == [
+            "accept_local",
+            "forwarding",
+            "forwarding",
+        ]
         assert site.status()["up"]
 
 
