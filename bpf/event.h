@@ -55,6 +55,10 @@ discard:
 	return false;
 }
 
+/*
+ * Show the helper the frame as it is now, with the connection it belongs to (or null);
+ * false where it will not see it.
+ */
 static __always_inline bool event_send(struct xdp_md *ctx, enum xlvs_event_kind kind,
 				       const struct flow *flow, __u32 value,
 				       const struct xlvs_settings *set)
@@ -66,17 +70,6 @@ static __always_inline bool event_send(struct xdp_md *ctx, enum xlvs_event_kind 
 	if (length <= XLVS_EVENT_SHORT)
 		return event_submit(ctx, kind, flow, value, length, XLVS_EVENT_SHORT);
 	return event_submit(ctx, kind, flow, value, length, XLVS_EVENT_FRAME);
-}
-
-/*
- * Show the helper the frame as it is now, with the connection it belongs to (or null);
- * false where it will not see it.
- */
-static __always_inline bool event_send_frame(struct xdp_md *ctx, enum xlvs_event_kind kind,
-					     const struct flow *flow,
-					     const struct xlvs_settings *set)
-{
-	return event_send(ctx, kind, flow, 0, set);
 }
 
 /* Tell the helper about a datagram, whose key takes a frame's place. */
@@ -110,12 +103,6 @@ static __always_inline int leave_to_helper(struct xdp_md *ctx, enum xlvs_event_k
 	if (event_send(ctx, kind, flow, value, set))
 		return drop_as(outcome);
 	return drop_as(helper_runs(set) ? XLVS_DROP_HELPER_BUSY : XLVS_DROP_NO_HELPER);
-}
-
-static __always_inline int give_to_helper(struct xdp_md *ctx, enum xlvs_event_kind kind,
-					  const struct flow *flow, const struct xlvs_settings *set)
-{
-	return leave_to_helper(ctx, kind, flow, 0, XLVS_HANDED_HELPER, set);
 }
 
 #endif

@@ -24,11 +24,6 @@ struct fragment_header {
 	__be32 id;
 };
 
-static __always_inline bool is_first(const struct fragment *f)
-{
-	return !f->offset;
-}
-
 /* Alone in its datagram: no fragment at all, or an atomic one (RFC 6946). */
 static __always_inline bool is_whole(const struct fragment *f)
 {

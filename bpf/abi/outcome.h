@@ -25,7 +25,6 @@
 	X(TOLD_CLIENT, "ICMP error about a tunnel: the client was told")                 \
 	X(DROP_UNKNOWN_ANSWER, "answer of no connection: ICMP sent (nat_icmp_send)")     \
 	X(DROP_ICMP_CHECKSUM, "ICMP error with a wrong checksum")                        \
-	X(HANDED_HELPER, "handed to the helper")                                         \
 	X(DROP_NO_HELPER, "needs the helper, which does not run")                        \
 	X(DROP_HELPER_BUSY, "the helper does not keep up, or it is too long for it")     \
 	X(BYPASSED, "nobody serves it: left to routing (cache_bypass)")                  \

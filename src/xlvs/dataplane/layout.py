@@ -95,7 +95,6 @@ OUTCOMES = (
     ("told_client", "ICMP error about a tunnel: the client was told"),
     ("drop_unknown_answer", "answer of no connection: ICMP sent (nat_icmp_send)"),
     ("drop_icmp_checksum", "ICMP error with a wrong checksum"),
-    ("handed_helper", "handed to the helper"),
     ("drop_no_helper", "needs the helper, which does not run"),
     ("drop_helper_busy", "the helper does not keep up, or it is too long for it"),
     ("bypassed", "nobody serves it: left to routing (cache_bypass)"),

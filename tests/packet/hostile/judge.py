@@ -227,7 +227,7 @@ class Judge:
             _require(verdict in (XDP_REDIRECT, XDP_TX, XDP_DROP), f"{outcome}: verdict {verdict}")
             if verdict != XDP_DROP:
                 self._answered(before, after, sized=outcome == "drop_too_big")
-        elif outcome.startswith("drop_") or outcome in ("handed_early", "handed_split", "handed_helper"):
+        elif outcome.startswith("drop_") or outcome in ("handed_early", "handed_split"):
             _require(verdict == XDP_DROP, f"{outcome}, but the verdict is {verdict}")
         else:
             raise Wrong(f"the outcome {outcome} was not to be had here")

@@ -52,11 +52,6 @@ def _read(content: bytes) -> _Got:
     return _Got(ip_address(source), sport, dport, sequence, sequence + taken)
 
 
-def _segment(end: End, flags: str, again: int, options: bytes, data: bytes, damage: int) -> Segment:
-    acknowledged = end.acknowledged if "A" in flags else 0
-    return Segment(flags, end.sequence - again, acknowledged, 512, options, data, damage)
-
-
 class Talk:
     """A TCP connection through the director, as both ends see it. Who opens it is up to the scenario."""
 
