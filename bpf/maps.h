@@ -49,6 +49,7 @@ MMAPABLE_ARRAY(settings, struct xlvs_settings, 1);
 MMAPABLE_ARRAY(services, struct xlvs_service, XLVS_SERVICES);
 MMAPABLE_ARRAY(dests, struct xlvs_dest, XLVS_DESTS);
 MMAPABLE_ARRAY(members, struct xlvs_member, XLVS_MEMBERS);
+MMAPABLE_ARRAY(locals, struct xlvs_local, XLVS_LOCALS);
 MMAPABLE_ARRAY(loads, struct xlvs_load, XLVS_DESTS);
 MMAPABLE_ARRAY(counters, struct xlvs_counters, 1); /* XLVS_ROWS for each CPU */
 MMAPABLE_ARRAY(rates, struct xlvs_rate, XLVS_ROWS);

@@ -97,6 +97,13 @@ struct xlvs_key6 {
 #define XLVS_CONN_WATCHED  0x400u /* FTP control connection: somebody reads along */
 /* Made for one packet: in no index. */
 #define XLVS_CONN_ONE_PACKET 0x1000u
+/* TCP at its beginning, when options are changed or put in: the opening program's. */
+#define XLVS_CONN_OPENING      0x2000u
+#define XLVS_CONN_TOA	       0x4000u /* the real server is told the client's address, by option */
+#define XLVS_CONN_PROXY	       0x8000u /* ... or in front of the payload (PROXY protocol 2) */
+#define XLVS_CONN_SYNPROXY     0x10000u /* the director answered the client's SYN itself */
+#define XLVS_CONN_SHIFTED      0x20000u /* sequence numbers differ: seq_in, seq_out */
+#define XLVS_CONN_OTHER_FAMILY 0x40000u /* the real server is of the other family */
 
 /* conn.state: state | previous << 8 | flags << 16. */
 #define XLVS_STATE_INACTIVE 0x10000u
@@ -118,10 +125,11 @@ struct xlvs_conn {
 	struct xlvs_hop back;
 	__u8 laddr[16];
 	__be16 lport;
-	__u16 pad;
-	__u32 seq_in;
-	__u32 seq_out;	/* added to the server's sequence numbers behind seq_base ... */
-	__u32 seq_base; /* ... seq_before is added up to it */
+	__u8 server_family;
+	__s8 window_shift; /* what the server's windows are shifted left by (SYNPROXY) */
+	__u32 seq_in;	   /* added to the client's sequence numbers */
+	__u32 seq_out;	   /* added to the server's sequence numbers behind seq_base ... */
+	__u32 seq_base;	   /* ... seq_before is added up to it */
 	/* What packets change. */
 	__u32 phase;
 	__u32 seen; /* when the last packet came, to within 250 ms */
@@ -135,9 +143,18 @@ struct xlvs_conn {
 	__u32 synced;	      /* when last sent to the other directors */
 	__u32 sync_packets;
 	__u32 seq_before;
-	__u32 ftp;   /* mode of the next data connection; << 8 of the last rewritten reply */
-	__u32 older; /* slot + 1 that had its key (XLVS_KEY_EXPECT) before; 0: none */
-	__u32 pad2[2];
+	__u32 ftp; /* mode of the next data connection; << 8 of the last rewritten reply */
+	/*
+	 * Slot + 1 that had its key (XLVS_KEY_EXPECT) before; 0: none. Of SYNPROXY while OPENING:
+	 * what the client's SYN offered, MSS | window scale << 16 | SACK << 20.
+	 */
+	__u32 older;
+	/*
+	 * While OPENING: the initial sequence numbers of client and server, as each gave
+	 * its own. Afterwards what each acknowledged last, as it did: where a reset is believed.
+	 */
+	__u32 edge_in;
+	__u32 edge_out;
 };
 
 /* Data of a template's persistence engine (sip: the Call-ID), by slot. */

@@ -11,6 +11,7 @@
 #define XLVS_SERVICES	    8192
 #define XLVS_DESTS	    32768
 #define XLVS_MEMBERS	    (1 << 20)
+#define XLVS_LOCALS	    (1 << 17) /* local addresses of all services */
 #define XLVS_BUCKETS	    (1 << 22) /* of sh's, dh's and mh's tables */
 #define XLVS_LOCALITIES	    (1 << 17) /* what lblc and lblcr remember, of all services */
 #define XLVS_LOCALITY_DESTS 64	      /* servers of a set of lblcr's; a power of two */
@@ -35,6 +36,7 @@ enum xlvs_forward {
 	XLVS_TUNNEL = 2,
 	XLVS_ROUTE = 3,
 	XLVS_BYPASS = 4, /* to where the client wanted: cache_bypass */
+	XLVS_FULLNAT = 5,
 };
 
 /* Encapsulations of TUN, and flags of GUE and GRE, numbered as in linux/ip_vs.h. */
@@ -64,6 +66,16 @@ enum xlvs_scheduler {
 /* Persistence engines. */
 enum xlvs_engine { XLVS_NO_ENGINE, XLVS_SIP };
 
+/* SYNPROXY (ipvsadm -j): who answers a client's SYN. */
+enum xlvs_synproxy {
+	XLVS_SYNPROXY_OFF,
+	XLVS_SYNPROXY_ALWAYS,
+	XLVS_SYNPROXY_AUTO, /* the director while SYNs come faster than sysctl synproxy_rate */
+};
+
+/* How NAT's and FULLNAT's real servers learn the client's address. */
+enum xlvs_client_address { XLVS_TELL_NOBODY, XLVS_TELL_TOA, XLVS_TELL_PROXY };
+
 /* A service by mark: the mark in the first four bytes, port and protocol 0. */
 struct xlvs_service_key {
 	__u8 address[16];
@@ -72,12 +84,13 @@ struct xlvs_service_key {
 	__u8 family;
 };
 
-/* service.flags are IP_VS_SVC_F_* of linux/ip_vs.h, and two of ours. */
+/* service.flags are IP_VS_SVC_F_* of linux/ip_vs.h, and some of ours. */
 #define XLVS_SERVICE_PERSISTENT 0x1u
 #define XLVS_SERVICE_ONEPACKET	0x4u
 #define XLVS_SERVICE_SCHED1	0x8u
 #define XLVS_SERVICE_SCHED2	0x10u
 #define XLVS_SERVICE_SCHED3	0x20u
+#define XLVS_SERVICE_LISTED	0x10000000u /* has lists of clients to allow or deny */
 #define XLVS_SERVICE_THRESHOLDS 0x40000000u /* a destination has one, or had */
 #define XLVS_SERVICE_USED	0x80000000u
 
@@ -89,8 +102,9 @@ struct xlvs_service {
 	__u8 protocol;
 	__u8 family;
 	__u8 scheduler;
-	__u8 engine; /* enum xlvs_engine */
-	__u8 pad[2];
+	__u8 engine;	     /* enum xlvs_engine */
+	__u8 synproxy;	     /* enum xlvs_synproxy */
+	__u8 client_address; /* enum xlvs_client_address */
 	/* Destinations in IPVS's list order: first row of `members` | count << 32. */
 	__u64 members;
 	/* The scheduler's own table of destinations (sh, dh, mh): rows of `buckets`. */
@@ -106,7 +120,17 @@ struct xlvs_service {
 	 */
 	__u64 mark __attribute__((aligned(64)));
 	__u64 localities; /* entries of lblc and lblcr */
-	__u64 pad2[6];
+	/* FULLNAT's local addresses, IPv4 and IPv6: first row of `locals` | count << 32. */
+	__u64 locals[2];
+	/* What its servers' SYN-ACKs said last: MSS | (window scale + 1) << 16; 0: nothing yet. */
+	__u32 server_offer;
+	__u32 syn_limit;    /* new connections a second at most; 0: no limit */
+	__u32 source_limit; /* of one client address */
+	__u32 pad2[5];
+};
+
+struct xlvs_local {
+	__u8 address[16];
 };
 
 struct xlvs_member {
@@ -171,7 +195,8 @@ struct xlvs_load {
 	__u32 inactive;
 	__u32 persistent;
 	__u32 flags;
-	__u32 pad[12];
+	__u32 half_open; /* SYNPROXY: SYNs sent to it and not answered yet */
+	__u32 pad[11];
 };
 
 /* load.flags */

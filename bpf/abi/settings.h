@@ -62,7 +62,22 @@ struct xlvs_sysctl {
 	__s32 run_estimation;
 	__s32 lblc_expiration;	/* seconds */
 	__s32 lblcr_expiration; /* seconds */
-	__s32 reserved[18];
+	/* FULLNAT's and SYNPROXY's, which the kernel's IPVS has not. */
+	__s32 toa_kind;	      /* TCP option that tells the client's address */
+	__s32 local_port_low; /* ports of local addresses, both inclusive */
+	__s32 local_port_high;
+	__s32 expire_reset;	/* established connections whose time is up: both ends are reset */
+	__s32 synproxy_rate;	/* automatic: SYNs a second of a service */
+	__s32 synproxy_defer;	/* wait for payload before the real server is asked */
+	__s32 synproxy_retries; /* of the SYN to the real server */
+	__s32 synproxy_half_open; /* connections that wait for one real server's SYN-ACK */
+	__s32 synproxy_mss;	  /* said to clients; 0: as the servers do */
+	__s32 synproxy_wscale;	  /* the same; -1: as the servers do */
+	__s32 synproxy_sack;
+	__s32 tcp_drop_entry;  /* TCP for a service, but of no connection, is dropped */
+	__s32 udp_drop_entry;  /* UDP for a service's address, but of no service, is dropped */
+	__s32 frag_drop_entry; /* fragments for a service's address are dropped */
+	__s32 reserved[4];
 };
 
 /* A synchronisation daemon (ipvsadm --start-daemon): user space's notes. */
@@ -115,7 +130,8 @@ struct xlvs_settings {
 	__u32 expected;		/* connections whose client's port is not known yet */
 	__u32 helper_dropped;	/* frames that the helper gave up */
 	__u32 hop_fresh;	/* jiffies for which a next hop is believed */
-	__u32 pad2[9];
+	__u32 locals_next;
+	__u32 pad2[8];
 	struct xlvs_sysctl sysctl;
 	struct xlvs_sync_daemon daemons[2]; /* master, backup */
 };

@@ -148,6 +148,7 @@ SIZED_LATER = 1
         ("service_index", HASH, NO_PREALLOC, ctypes.sizeof(layout.ServiceKeyRow), 4, layout.SERVICES),
         ("buckets", ARRAY, MMAPABLE, 4, ctypes.sizeof(layout.BucketPair), layout.BUCKETS // 2),
         ("mark_rules", ARRAY, MMAPABLE, 4, ctypes.sizeof(layout.MarkRule), layout.MARK_RULES),
+        ("locals", ARRAY, MMAPABLE, 4, ctypes.sizeof(layout.LocalRow), layout.LOCALS),
         ("mark_prefixes", LPM_TRIE, NO_PREALLOC, ctypes.sizeof(layout.MarkPrefix), 8, layout.MARK_PREFIXES),
         ("callers", HASH, NO_PREALLOC, ctypes.sizeof(layout.ServiceKeyRow), 4, layout.CALLERS),
         ("ports", HASH, NO_PREALLOC, 4, ctypes.sizeof(layout.PortRow), layout.PORTS),

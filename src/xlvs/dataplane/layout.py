@@ -7,13 +7,19 @@ its own. Addresses and ports are in wire order, all else in the host's.
 from __future__ import annotations
 
 import ctypes
-from ctypes import c_int32, c_uint8, c_uint16, c_uint32, c_uint64
+from ctypes import c_int8, c_int32, c_uint8, c_uint16, c_uint32, c_uint64
+
+from xlvs.dataplane.layout_settings import Address as Address
+from xlvs.dataplane.layout_settings import Settings as Settings
+from xlvs.dataplane.layout_settings import SyncDaemonRow as SyncDaemonRow
+from xlvs.dataplane.layout_settings import SysctlRow as SysctlRow
 
 ABI = 2
 
 SERVICES = 8192
 DESTS = 32768
 MEMBERS = 1 << 20
+LOCALS = 1 << 17
 BUCKETS = 1 << 22
 CALLERS = 1 << 14
 LOCALITIES = 1 << 17
@@ -130,7 +136,7 @@ PROGRAMS = (
 )  # enum xlvs_program
 
 MIGRATING, HOLD, HAS_MARKS, HAS_FTP, HAS_PORT0, HAS_CALLERS = 1, 2, 4, 8, 16, 32  # settings.flags
-SERVICE_THRESHOLDS, SERVICE_USED = 0x40000000, 0x80000000
+SERVICE_LISTED, SERVICE_THRESHOLDS, SERVICE_USED = 0x10000000, 0x40000000, 0x80000000
 DEST_USED, DEST_AVAILABLE, DEST_LOCAL, DEST_SPECIAL = 1, 2, 4, 8
 PORT_XDP, PORT_GENERIC, PORT_CLSACT, PORT_TX = 1, 2, 4, 8
 REF_REPLY, REF_SLOT = 0x80000000, 0x7FFFFFFF
@@ -139,108 +145,11 @@ PHASE = 3
 CONN_METHOD, CONN_LOCAL, CONN_OWN, CONN_TEMPLATE, CONN_ENGINE = 0x7, 0x10, 0x20, 0x40, 0x80
 CONN_NO_CPORT, CONN_SPECIAL, CONN_WATCHED = 0x100, 0x200, 0x400
 CONN_ONE_PACKET = 0x1000
+CONN_OPENING, CONN_TOA, CONN_PROXY = 0x2000, 0x4000, 0x8000
+CONN_SYNPROXY, CONN_SHIFTED, CONN_OTHER_FAMILY = 0x10000, 0x20000, 0x40000
 LOAD_OVERLOADED = 1
 KEY_CONN, KEY_TEMPLATE, KEY_ENGINE, KEY_EXPECT = range(4)  # key.kind
 STATE_INACTIVE, STATE_ENDED = 0x10000, 0xFFFFFFFF
-
-Address = c_uint8 * 16
-
-
-class SysctlRow(ctypes.Structure):
-    """struct xlvs_sysctl"""
-
-    _fields_ = (
-        ("amemthresh", c_int32),
-        ("am_droprate", c_int32),
-        ("drop_entry", c_int32),
-        ("drop_packet", c_int32),
-        ("conntrack", c_int32),
-        ("secure_tcp", c_int32),
-        ("snat_reroute", c_int32),
-        ("sync_version", c_int32),
-        ("sync_ports", c_int32),
-        ("sync_persist_mode", c_int32),
-        ("sync_qlen_max", c_int32),
-        ("sync_sock_size", c_int32),
-        ("cache_bypass", c_int32),
-        ("expire_nodest_conn", c_int32),
-        ("sloppy_tcp", c_int32),
-        ("sloppy_sctp", c_int32),
-        ("expire_quiescent_template", c_int32),
-        ("sync_threshold", c_int32 * 2),
-        ("sync_refresh_period", c_int32),
-        ("sync_retries", c_int32),
-        ("nat_icmp_send", c_int32),
-        ("pmtu_disc", c_int32),
-        ("backup_only", c_int32),
-        ("conn_reuse_mode", c_int32),
-        ("schedule_icmp", c_int32),
-        ("ignore_tunneled", c_int32),
-        ("run_estimation", c_int32),
-        ("lblc_expiration", c_int32),
-        ("lblcr_expiration", c_int32),
-        ("reserved", c_int32 * 18),
-    )
-
-
-class SyncDaemonRow(ctypes.Structure):
-    """struct xlvs_sync_daemon"""
-
-    _fields_ = (
-        ("interface", c_uint8 * 16),
-        ("group", Address),
-        ("family", c_uint16),
-        ("maxlen", c_uint16),
-        ("port", c_uint16),
-        ("syncid", c_uint8),
-        ("ttl", c_uint8),
-    )
-
-
-class Settings(ctypes.Structure):
-    """struct xlvs_settings"""
-
-    _fields_ = (
-        ("abi", c_uint32),
-        ("flags", c_uint32),
-        ("hz", c_uint32),
-        ("pad", c_uint32),
-        ("tcp_timeout", c_uint32 * 16),
-        ("udp_timeout", c_uint32),
-        ("icmp_limit", c_uint32),
-        ("scan_chunk", c_uint32),
-        ("tick_ns", c_uint32),
-        ("scan_next", c_uint32),
-        ("scan_rounds", c_uint32),
-        ("rates_due", c_uint32),
-        ("rates_next", c_uint32),
-        ("hash_seed", c_uint32),
-        ("cpus", c_uint32),
-        ("now", c_uint32),
-        ("services_high", c_uint32),
-        ("dests_high", c_uint32),
-        ("members_next", c_uint32),
-        ("rules_version", c_uint32),
-        ("generation", c_uint32),
-        ("tcp_seconds", c_uint32 * 3),
-        ("slots", c_uint32),
-        ("sctp_timeout", c_uint32 * 16),
-        ("drop_rate", c_uint32),
-        ("drop_counter", c_int32),
-        ("drop_entries", c_uint32),
-        ("secure_states", c_uint32),
-        ("buckets_next", c_uint32),
-        ("marks_next", c_uint32),
-        ("helper_seen", c_uint32),
-        ("localities_due", c_uint32),
-        ("localities_round", c_uint32),
-        ("expected", c_uint32),
-        ("helper_dropped", c_uint32),
-        ("hop_fresh", c_uint32),
-        ("pad2", c_uint32 * 9),
-        ("sysctl", SysctlRow),
-        ("daemons", SyncDaemonRow * 2),
-    )
 
 
 class Hop(ctypes.Structure):
@@ -281,7 +190,8 @@ class ServiceRow(ctypes.Structure):
         ("family", c_uint8),
         ("scheduler", c_uint8),
         ("engine", c_uint8),
-        ("pad", c_uint8 * 2),
+        ("synproxy", c_uint8),
+        ("client_address", c_uint8),
         ("members", c_uint64),
         ("table", c_uint64),
         ("wrr_step", c_uint32),
@@ -290,8 +200,18 @@ class ServiceRow(ctypes.Structure):
         ("netmask", c_uint32),
         ("mark", c_uint64),
         ("localities", c_uint64),
-        ("pad2", c_uint64 * 6),
+        ("locals", c_uint64 * 2),
+        ("server_offer", c_uint32),
+        ("syn_limit", c_uint32),
+        ("source_limit", c_uint32),
+        ("pad2", c_uint32 * 5),
     )
+
+
+class LocalRow(ctypes.Structure):
+    """struct xlvs_local"""
+
+    _fields_ = (("address", Address),)
 
 
 class MemberRow(ctypes.Structure):
@@ -361,7 +281,8 @@ class LoadRow(ctypes.Structure):
         ("inactive", c_uint32),
         ("persistent", c_uint32),
         ("flags", c_uint32),
-        ("pad", c_uint32 * 12),
+        ("half_open", c_uint32),
+        ("pad", c_uint32 * 11),
     )
 
 
@@ -399,7 +320,8 @@ class ConnRow(ctypes.Structure):
         ("back", Hop),
         ("laddr", Address),
         ("lport", c_uint16),
-        ("pad", c_uint16),
+        ("server_family", c_uint8),
+        ("window_shift", c_int8),
         ("seq_in", c_uint32),
         ("seq_out", c_uint32),
         ("seq_base", c_uint32),
@@ -417,7 +339,8 @@ class ConnRow(ctypes.Structure):
         ("seq_before", c_uint32),
         ("ftp", c_uint32),
         ("older", c_uint32),
-        ("pad2", c_uint32 * 2),
+        ("edge_in", c_uint32),
+        ("edge_out", c_uint32),
     )
 
 

@@ -41,7 +41,7 @@ class Sysctl:
     note: str = ""
 
 
-TABLE = {
+KERNELS = {
     each.name: each
     for each in (
         Sysctl("am_droprate", (10,)),
@@ -75,6 +75,29 @@ TABLE = {
         Sysctl("sync_version", (1,), low=0, high=1, note=_NO_SYNC),
     )
 }
+
+# What the kernel's IPVS has not: FULLNAT, SYNPROXY, and the defence against floods.
+_YET = "no effect yet"
+OWN = {
+    each.name: each
+    for each in (
+        Sysctl("toa_kind", (254,), low=1, high=254, note=_YET),
+        Sysctl("local_port_low", (5000,), low=1, high=65535, note=_YET),
+        Sysctl("local_port_high", (65535,), low=1, high=65535, note=_YET),
+        Sysctl("expire_reset", (1,), low=0, high=1, note=_YET),
+        Sysctl("synproxy_rate", (1000,), low=1, note=_YET),
+        Sysctl("synproxy_defer", low=0, high=1, note=_YET),
+        Sysctl("synproxy_retries", (3,), low=0, high=10, note=_YET),
+        Sysctl("synproxy_half_open", (10000,), low=1, note=_YET),
+        Sysctl("synproxy_mss", low=0, high=65535, note=_YET),
+        Sysctl("synproxy_wscale", (-1,), low=-1, high=14, note=_YET),
+        Sysctl("synproxy_sack", (1,), low=0, high=1, note=_YET),
+        Sysctl("tcp_drop_entry", low=0, high=1, note=_YET),
+        Sysctl("udp_drop_entry", low=0, high=1, note=_YET),
+        Sysctl("frag_drop_entry", low=0, high=1, note=_YET),
+    )
+}
+TABLE = KERNELS | OWN
 
 _NUMBER = re.compile(r"(-?)(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)(?=[ \t\n]|$)")
 _ZONE = re.compile(

@@ -30,6 +30,7 @@ RULE_MAPS = (
     "services",
     "dests",
     "members",
+    "locals",
     "loads",
     "counters",
     "rates",

@@ -21,7 +21,7 @@ WIDER = ("sync_qlen_max",)
 
 def test_names_and_defaults() -> None:
     ours = {name: list(value) for name, value in sysctls.defaults(RECORDED["zones"]).items()}
-    assert ours == RECORDED["defaults"]
+    assert {name: ours[name] for name in sysctls.KERNELS} == RECORDED["defaults"]
 
 
 @pytest.mark.parametrize("name", sorted(RECORDED["answers"]))
