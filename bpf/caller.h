@@ -10,16 +10,12 @@
 #include "service.h"
 #include "sip.h"
 
-/* The destination (row) that a packet comes from, if that may begin a conversation; or null. */
-static __always_inline __u32 *caller_of(const struct packet *p, const struct xlvs_settings *set)
+/* The destination (row) that a packet comes from, if that may begin a conversation; or NOBODY. */
+static __always_inline __u32 caller_of(const struct packet *p, const struct xlvs_settings *set)
 {
-	struct xlvs_service_key key = {};
-
 	if (!(set->flags & XLVS_HAS_CALLERS) || p->protocol != IPPROTO_UDP)
-		return 0;
-	copy_address(key.address, p->saddr);
-	*(__u32 *)&key.port = p->sport | (__u32)p->protocol << 16 | (__u32)p->family << 24;
-	return bpf_map_lookup_elem(&callers, &key);
+		return NOBODY;
+	return server_at_source(p, IPPROTO_UDP, XLVS_ADDRESS_CALLER);
 }
 
 /*
@@ -31,20 +27,20 @@ static __always_inline bool call_turned_round(struct xdp_md *ctx, struct packet 
 					      struct xlvs_scratch *notes,
 					      const struct xlvs_settings *set, __u32 *row)
 {
-	__u32 *found = caller_of(p, set);
+	__u32 caller = caller_of(p, set);
 	struct xlvs_service *service;
 	struct xlvs_dest *dest;
 
-	if (!found)
+	if (caller == NOBODY)
 		return false;
-	dest = bpf_map_lookup_elem(&dests, found);
+	dest = bpf_map_lookup_elem(&dests, &caller);
 	if (!dest || !(dest->flags & XLVS_DEST_AVAILABLE))
 		return false;
 	*row = dest->service;
 	service = bpf_map_lookup_elem(&services, row);
 	if (!service || !sip_call_id(ctx, p, notes, set))
 		return false;
-	notes->caller = *found + 1;
+	notes->caller = caller + 1;
 	notes->foreign = 0;
 	copy_address(p->saddr, p->daddr);
 	copy_address(p->daddr, service->address);

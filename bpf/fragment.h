@@ -38,11 +38,8 @@ static __always_inline void datagram_key(const struct packet *p, const struct fr
 
 static __always_inline __u32 address_kind(const __u8 *address, __u8 family)
 {
-	struct xlvs_service_key key = { .family = family };
-	__u32 *kind;
+	__u32 *kind = find_at(&addresses, address, 0, 0, family);
 
-	copy_address(key.address, address);
-	kind = bpf_map_lookup_elem(&addresses, &key);
 	return kind ? *kind : 0;
 }
 
@@ -206,7 +203,7 @@ static __always_inline bool may_begin(const struct packet *p, const struct xlvs_
 		return true;
 	if (!(set->flags & XLVS_HAS_OTHERS))
 		return false;
-	return service_resolve(p, NOBODY, set, &mark) != NOBODY || caller_of(p, set);
+	return service_resolve(p, NOBODY, set, &mark) != NOBODY || caller_of(p, set) != NOBODY;
 }
 
 /* A first fragment, or a whole packet behind extension headers. */

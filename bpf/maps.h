@@ -56,8 +56,6 @@ MMAPABLE_ARRAY(rates, struct xlvs_rate, XLVS_ROWS);
 HASH(service_index, struct xlvs_service_key, __u32, XLVS_SERVICES);
 MMAPABLE_ARRAY(buckets, struct xlvs_bucket_pair, XLVS_BUCKETS / 2);
 MMAPABLE_ARRAY(mark_rules, struct xlvs_mark_rule, XLVS_MARK_RULES);
-/* Real servers that may begin a conversation, by address and port: rows of dests. */
-HASH(callers, struct xlvs_service_key, __u32, XLVS_CALLERS);
 HASH(addresses, struct xlvs_service_key, __u32, XLVS_ADDRESSES);
 HASH(ports, __u32, struct xlvs_port, XLVS_PORTS);
 

@@ -17,16 +17,34 @@ static __always_inline __u32 *service_find(const struct packet *p)
 	return bpf_map_lookup_elem(&service_index, &key);
 }
 
-static __always_inline __u32 service_at(const __u8 *address, __be16 port, __u8 protocol,
-					__u8 family)
+/* What a map of services' keys (service_index, addresses) has there, or null. */
+static __always_inline __u32 *find_at(void *map, const __u8 *address, __be16 port, __u8 protocol,
+				      __u8 family)
 {
 	struct xlvs_service_key key = {};
-	__u32 *row;
 
 	copy_address(key.address, address);
 	*(__u32 *)&key.port = port | (__u32)protocol << 16 | (__u32)family << 24;
-	row = bpf_map_lookup_elem(&service_index, &key);
+	return bpf_map_lookup_elem(map, &key);
+}
+
+static __always_inline __u32 service_at(const __u8 *address, __be16 port, __u8 protocol,
+					__u8 family)
+{
+	__u32 *row = find_at(&service_index, address, port, protocol, family);
+
 	return row ? *row : NOBODY;
+}
+
+/*
+ * The row of the real server under NAT that a packet's address and port of origin are, or
+ * NOBODY: one of which addresses says all of flags. Protocol 0: of a service by mark.
+ */
+static __always_inline __u32 server_at_source(const struct packet *p, __u8 protocol, __u32 flags)
+{
+	__u32 *found = find_at(&addresses, p->saddr, p->sport, protocol, p->family);
+
+	return found && (*found & flags) == flags ? *found >> XLVS_ADDRESS_ROW : NOBODY;
 }
 
 #define FTP_PORT      21

@@ -13,16 +13,9 @@
 /* The destination of NAT that has this address and port, or null. */
 static __always_inline struct xlvs_dest *server_of(const struct packet *p, __u8 protocol)
 {
-	struct xlvs_service_key key = {};
-	__u32 *found, row;
+	__u32 row = server_at_source(p, protocol, XLVS_ADDRESS_REAL);
 
-	copy_address(key.address, p->saddr);
-	*(__u32 *)&key.port = p->sport | (__u32)protocol << 16 | (__u32)p->family << 24;
-	found = bpf_map_lookup_elem(&addresses, &key);
-	if (!found || !(*found & XLVS_ADDRESS_REAL))
-		return 0;
-	row = *found >> XLVS_ADDRESS_ROW;
-	return bpf_map_lookup_elem(&dests, &row);
+	return row == NOBODY ? 0 : bpf_map_lookup_elem(&dests, &row);
 }
 
 static __always_inline bool ends_connection(const struct packet *p)

@@ -37,10 +37,12 @@ struct xlvs_datagram {
 /*
  * Addresses that fragments may be for, with port and protocol 0; and ports of real servers
  * under NAT, with their row of dests: they are told when nobody knows their packet
- * (nat_icmp_send). A service by mark has servers of any protocol: 0.
+ * (nat_icmp_send). A service by mark has servers of any protocol: 0. Of two services' rows
+ * for a port, one that may begin a conversation stands here.
  */
 #define XLVS_ADDRESS_VIRTUAL 1u
 #define XLVS_ADDRESS_REAL    2u
-#define XLVS_ADDRESS_ROW     8 /* where the row begins */
+#define XLVS_ADDRESS_CALLER  4u /* may begin a conversation (sip) */
+#define XLVS_ADDRESS_ROW     8	/* where the row begins */
 
 #endif

@@ -15,7 +15,6 @@
 #define XLVS_BUCKETS	    (1 << 22) /* of sh's, dh's and mh's tables */
 #define XLVS_LOCALITIES	    (1 << 17) /* what lblc and lblcr remember, of all services */
 #define XLVS_LOCALITY_DESTS 64	      /* servers of a set of lblcr's; a power of two */
-#define XLVS_CALLERS	    (1 << 14)
 #define XLVS_PORTS	    256
 #define XLVS_MARK_RULES	    (1 << 16)
 #define XLVS_MARK_PREFIXES  4096

@@ -150,7 +150,7 @@ SIZED_LATER = 1
         ("mark_rules", ARRAY, MMAPABLE, 4, ctypes.sizeof(layout.MarkRule), layout.MARK_RULES),
         ("locals", ARRAY, MMAPABLE, 4, ctypes.sizeof(layout.LocalRow), layout.LOCALS),
         ("mark_prefixes", LPM_TRIE, NO_PREALLOC, ctypes.sizeof(layout.MarkPrefix), 8, layout.MARK_PREFIXES),
-        ("callers", HASH, NO_PREALLOC, ctypes.sizeof(layout.ServiceKeyRow), 4, layout.CALLERS),
+        ("addresses", HASH, NO_PREALLOC, ctypes.sizeof(layout.ServiceKeyRow), 4, layout.ADDRESSES),
         ("ports", HASH, NO_PREALLOC, 4, ctypes.sizeof(layout.PortRow), layout.PORTS),
         ("conns", ARRAY, MMAPABLE, 4, ctypes.sizeof(layout.ConnRow), SIZED_LATER),
         ("conn_index4", HASH, NO_PREALLOC, 16, 4, SIZED_LATER),

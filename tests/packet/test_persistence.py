@@ -287,5 +287,28 @@ def test_a_server_that_left_calls_no_more(director: Director) -> None:
     change = director.transaction()
     change.delete_service(key)
     director.tables.apply(change.changes())
-    assert not list(libbpf.keys(director.tables.fd("callers"), 20))
+    assert not list(libbpf.keys(director.tables.fd("addresses"), 20))
     assert not director.tables.settings.flags & layout.HAS_CALLERS
+
+
+@pytest.mark.parametrize("first", ["sip", ""])
+def test_of_two_services_with_a_server_the_one_with_an_engine_is_called_from(
+    director: Director, first: str
+) -> None:
+    """Edited meanwhile, too: the other keeps the server, and does not call."""
+    server = SERVERS[4][2]  # the head of the list
+    for port in (5060, 5061):
+        engine = "sip" if (port == 5060) == bool(first) else ""
+        key = persistent(director, 4, UDP, port, server_port=5060, pe_name=engine)
+        if engine:
+            caller, vport = key, port
+    service = Service(caller, "rr", ServiceFlag.PERSISTENT, timeout=300, netmask=0xFFFFFFFF)
+    for engine in ("sip", "", "sip"):
+        change = director.transaction()
+        change.edit_service(replace(service, pe_name=engine))
+        director.tables.apply(change.changes())
+        director.forget_connections()
+        verdict, _ = director.run(call(b"out@example.org", server))
+        assert (verdict == XDP_PASS) == (not engine)
+        ports = {swap16(row.vport) for row in director.connections() if not row.flags & layout.CONN_TEMPLATE}
+        assert ports == ({vport} if engine else set())

@@ -2,18 +2,20 @@
 
 A fragment other than the first names no port, so that nobody can tell the service it is
 for; what is for none of these addresses is left to the kernel at once. Real servers' ports
-are there too, for nat_icmp_send.
+are there too, for nat_icmp_send; and so that a server of a service with a persistence
+engine may begin a conversation (bpf/caller.h), as the kernel allows for the engine sip, the
+only one there is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from xlvs.dataplane import layout, libbpf
 from xlvs.dataplane.journal import Entry
 from xlvs.dataplane.rows import member_dests, read_destination, read_service
-from xlvs.model import Destination, Forward, ServiceKey
+from xlvs.model import L4, Destination, Forward, Service
 
 if TYPE_CHECKING:
     from xlvs.dataplane.commit import StagedService
@@ -27,16 +29,16 @@ Rows = Iterable[tuple[Destination, int]]
 _FLAGS = (1 << layout.ADDRESS_ROW) - 1
 
 
-def changes(tables: Tables, living: Iterable[StagedService], dead: Iterable[StagedService]) -> list[Entry]:
+def changes(tables: Tables, living: Sequence[StagedService], dead: Sequence[StagedService]) -> list[Entry]:
     """What is to be written for these services, which are all that change."""
     before: Kinds = {}
     after: Kinds = {}
     for staged in (*living, *dead):
-        if staged.old_scheduler is not None:
+        if staged.old_scheduler is not None and staged.row is not None:
             old = [(read_destination(tables.dest_row(number)), number) for number in staged.old_rows]
-            _add(before, staged.service.key, old)
-    for staged in living:
-        _add(after, staged.service.key, [(dest.destination, dest.row or 0) for dest in staged.dests])
+            _add(before, read_service(tables.service_row(staged.row)), old)
+    for staged in reversed(living):  # the newest first, which the kernel finds first
+        _add(after, staged.service, [(dest.destination, dest.row or 0) for dest in staged.dests])
     lost = {key for key, kind in before.items() if kind != after.get(key)}
     if lost:
         for key, kind in _others(tables, {staged.row for staged in (*living, *dead)}).items():
@@ -48,30 +50,38 @@ def changes(tables: Tables, living: Iterable[StagedService], dead: Iterable[Stag
     return [_entry(key, kind) for key, kind in wanted.items() if kind != (_kind(tables, key) or None)]
 
 
-def wanted(service: ServiceKey, destinations: Rows) -> Kinds:
+def wanted(service: Service, destinations: Rows) -> Kinds:
     """The keys of one service, and of each layout.ADDRESS_* and a row."""
     kinds: Kinds = {}
-    if not service.fwmark:
-        _merge(kinds, _key(service.address, service.family), layout.ADDRESS_VIRTUAL)
+    virtual = service.key
+    if not virtual.fwmark:
+        _merge(kinds, _key(virtual.address, virtual.family), layout.ADDRESS_VIRTUAL)
+    flags = layout.ADDRESS_REAL
+    if service.pe_name and virtual.protocol == L4.UDP:  # a mark is no address to call from
+        flags |= layout.ADDRESS_CALLER
     for each, row in destinations:
         if each.forward != Forward.MASQ:
             continue
         address, family = each.key.address, each.key.family
         _merge(kinds, _key(address, family), layout.ADDRESS_REAL)
         if each.key.port:  # of any protocol where the service is a mark
-            kind = layout.ADDRESS_REAL | row << layout.ADDRESS_ROW
-            _merge(kinds, _key(address, family, each.key.port, service.protocol), kind)
+            _merge(
+                kinds,
+                _key(address, family, each.key.port, virtual.protocol),
+                flags | row << layout.ADDRESS_ROW,
+            )
     return kinds
 
 
 def _merge(kinds: Kinds, key: bytes, kind: int) -> None:
-    """Flags are joined; of two rows, which both have the address, the first stays."""
-    old = kinds.get(key, 0)
-    row = old & ~_FLAGS or kind & ~_FLAGS
-    kinds[key] = row | (old | kind) & _FLAGS
+    """Flags are joined; of two rows, which both have the address, a caller's stays, else the first."""
+    first, other = kinds.get(key, kind), kind
+    if kind & ~first & layout.ADDRESS_CALLER:
+        first, other = kind, first
+    kinds[key] = first | other & _FLAGS
 
 
-def _add(kinds: Kinds, service: ServiceKey, destinations: Rows) -> None:
+def _add(kinds: Kinds, service: Service, destinations: Rows) -> None:
     for key, kind in wanted(service, destinations).items():
         _merge(kinds, key, kind)
 
@@ -84,7 +94,7 @@ def _others(tables: Tables, changed: set[int | None]) -> Kinds:
         if row.flags & layout.SERVICE_USED and number not in changed:
             rows = member_dests(tables, row)
             dests = [(read_destination(tables.dest_row(each)), each) for each in rows]
-            _add(kinds, read_service(row).key, dests)
+            _add(kinds, read_service(row), dests)
     return kinds
 
 

@@ -14,7 +14,7 @@ from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from xlvs.dataplane import addresses, callers, journal, layout, sources
+from xlvs.dataplane import addresses, journal, layout, sources
 from xlvs.dataplane.buckets import Candidate, table_of
 from xlvs.dataplane.host import Host
 from xlvs.dataplane.journal import Change, Write
@@ -154,7 +154,6 @@ class Commit:
             self._daemons(daemons)
         self._settings(flags=self._lookups(living, dead))
         self._changes += addresses.changes(self._tables, living, dead)
-        self._changes += callers.changes(self._tables, living, dead)
         self._settings(rules_version=self._version)
         return self._changes
 

@@ -38,7 +38,6 @@ RULE_MAPS = (
     "buckets",
     "mark_rules",
     "mark_prefixes",
-    "callers",
     "addresses",
     "ports",
 )
