@@ -50,11 +50,6 @@ __noinline int skb_parse(struct __sk_buff *skb, struct packet *p)
 	return what == PARSED_FLOW || (what == PARSED_PROTOCOL && skb_parse_transport(skb, p));
 }
 
-static __always_inline bool companion_find(struct packet *p, struct flow *flow)
-{
-	return is_ipsec(p->protocol) ? related_find(p, flow) : conn_find(p, flow);
-}
-
 static __always_inline int companion_drop(enum xlvs_outcome outcome)
 {
 	count(outcome);
@@ -283,7 +278,7 @@ static __always_inline int companion_hold(struct __sk_buff *skb)
 	if (likely(!set || !(set->flags & XLVS_HOLD)) || !skb_parse(skb, &p))
 		return TC_ACT_UNSPEC;
 	exact = service_find(&p);
-	if (!companion_find(&p, &flow) &&
+	if (!flow_find(&p, &flow) &&
 	    service_resolve(&p, exact ? *exact : NOBODY, set, &mark) == NOBODY)
 		return TC_ACT_UNSPEC;
 	return companion_drop(XLVS_DROP_MIGRATING);
@@ -306,7 +301,7 @@ static __always_inline int companion_ingress(struct __sk_buff *skb)
 	meta->magic = 0;
 	if (!set || !skb_parse(skb, &p))
 		return companion_drop(XLVS_DROP_COMPANION);
-	if (!companion_find(&p, &flow))
+	if (!flow_find(&p, &flow))
 		return companion_drop(XLVS_DROP_RACE);
 	if (is_reply(&flow))
 		return skb_forward_reply(skb, &p, flow.conn);
@@ -389,7 +384,7 @@ static __always_inline int companion_egress(struct __sk_buff *skb)
 
 	if (skb->tc_index == SENT_MARK || !set || !skb_parse(skb, &p))
 		return TC_ACT_UNSPEC;
-	known = companion_find(&p, &flow);
+	known = flow_find(&p, &flow);
 	if (known && reused(&p, &flow, set)) {
 		conn_replace(&flow);
 		known = false;

@@ -150,7 +150,7 @@ static __always_inline bool find_connection(struct packet *p, struct flow *flow,
 	*once = made_for_it(flow);
 	if (*once)
 		return true;
-	if (!(is_ipsec(p->protocol) ? related_find(p, flow) : conn_find(p, flow)))
+	if (!flow_find(p, flow))
 		return false;
 	if (!reused(p, flow, set))
 		return true;

@@ -27,4 +27,10 @@ static __always_inline bool related_find(struct packet *p, struct flow *flow)
 	return found;
 }
 
+/* The connection of a packet of any transport. */
+static __always_inline bool flow_find(struct packet *p, struct flow *flow)
+{
+	return is_ipsec(p->protocol) ? related_find(p, flow) : conn_find(p, flow);
+}
+
 #endif

@@ -94,7 +94,7 @@ static __always_inline int handle_special(struct xdp_md *ctx, const struct xlvs_
 	if (what != PARSED_FLOW)
 		return leave_fast_path(ctx, what, p);
 	once = made_for_it(&flow);
-	found = once || (is_ipsec(p->protocol) ? related_find(p, &flow) : conn_find(p, &flow));
+	found = once || flow_find(p, &flow);
 	if (found && !once && p->protocol == IPPROTO_SCTP && reused(p, &flow, set)) {
 		conn_replace(&flow);
 		found = false;
