@@ -17,6 +17,7 @@
 #include "new.h"
 #include "reuse.h"
 #include "skb_tunnel.h"
+#include "transport.h"
 
 #define HEADERS 128 /* enough for link, VLAN, IP with options and TCP's fixed part */
 /* skb->tc_index of what the companion has sent: it passes the egress hook again. */
@@ -29,9 +30,7 @@ static __always_inline bool skb_parse_transport(struct __sk_buff *skb, struct pa
 	struct sctp_chunk chunk;
 	__u32 behind;
 
-	if (is_ipsec(p->protocol))
-		return true;
-	if (p->protocol != IPPROTO_SCTP || !parse_sctp(data, end, p, &behind))
+	if (!parse_other(data, end, p, &behind))
 		return false;
 	if (behind && !bpf_skb_load_bytes(skb, behind, &chunk, sizeof(chunk)))
 		sctp_second_chunk(p, &chunk);

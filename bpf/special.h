@@ -10,6 +10,7 @@
 #include "known.h"
 #include "leave.h"
 #include "reuse.h"
+#include "transport.h"
 #include "walk.h"
 
 /* Read on behind the IP header; false for what only the kernel knows. */
@@ -19,9 +20,7 @@ static __always_inline bool parse_transport(struct xdp_md *ctx, struct packet *p
 	struct sctp_chunk chunk;
 	__u32 behind;
 
-	if (is_ipsec(p->protocol))
-		return true;
-	if (p->protocol != IPPROTO_SCTP || !parse_sctp(data, end, p, &behind))
+	if (!parse_other(data, end, p, &behind))
 		return false;
 	if (behind && !bpf_xdp_load_bytes(ctx, behind, &chunk, sizeof(chunk)))
 		sctp_second_chunk(p, &chunk);

@@ -1,15 +1,27 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What forwarding does to packets of any transport: SCTP has another checksum than TCP
- * and UDP, over its ports but no addresses; AH and ESP have neither ports nor checksum.
+ * Packets of any transport, read and forwarded: SCTP has another checksum than TCP and
+ * UDP, over its ports but no addresses; AH and ESP have neither ports nor checksum.
  */
 #ifndef XLVS_TRANSPORT_H
 #define XLVS_TRANSPORT_H
 
 #include "crc32c.h"
+#include "related.h"
 #include "sctp.h"
 #include "forward/dr.h"
 #include "forward/nat.h"
+
+/*
+ * Read on behind the IP header, where a transport other than TCP and UDP begins; false for
+ * what only the kernel knows. *behind: as parse_sctp says.
+ */
+static __always_inline bool parse_other(void *data, void *end, struct packet *p, __u32 *behind)
+{
+	*behind = 0;
+	return is_ipsec(p->protocol) ||
+	       (p->protocol == IPPROTO_SCTP && parse_sctp(data, end, p, behind));
+}
 
 static __always_inline struct sctp_header *sctp_of(struct xdp_md *ctx, const struct packet *p)
 {
