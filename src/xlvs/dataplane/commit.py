@@ -215,20 +215,13 @@ class Commit:
             self._tables.column("services", layout.ServiceRow, name, high)
             for name in ("flags", "fwmark", "port", "scheduler")
         )
+        rows = [row for row in range(high) if used[row] & layout.SERVICE_USED and row not in gone]
         # The port as the wire has it, then protocol and family: one word of the row.
-        services = {
-            (marks[number] != 0, ports[number] & 0xFFFF, ports[number] >> 16 & 0xFF)
-            for number in range(high)
-            if used[number] & layout.SERVICE_USED and number not in gone
-        }
+        services = {(marks[row] != 0, ports[row] & 0xFFFF, ports[row] >> 16 & 0xFF) for row in rows}
         keys = (staged.service.key for staged in living)
         services |= {(key.fwmark != 0, swap16(key.port), key.protocol) for key in keys}
         # The engine is in the byte behind the scheduler's.
-        engines = any(
-            kinds[number] >> 8 & 0xFF
-            for number in range(high)
-            if used[number] & layout.SERVICE_USED and number not in gone
-        )
+        engines = any(kinds[row] >> 8 & 0xFF for row in rows)
         flags: int = self._tables.settings.flags
         for flag, wanted in (
             (layout.HAS_MARKS, any(mark for mark, _, _ in services)),
