@@ -6,15 +6,16 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.netns.alone import Alone
+from xlvs.lab import build, namespaces
+
 pytestmark = [pytest.mark.root, pytest.mark.slow]
-NAMESPACE = "xlvs-connections"
-INSIDE = ["ip", "netns", "exec", NAMESPACE]
+DIRECTOR = Alone("xlvs-connections")
 SLOTS = 1 << 20
 # Fills the table behind the data plane's back, from what `rows` below says of each slot.
 FILL = """if True:
@@ -113,33 +114,20 @@ TCP 01:40  SYN_RECV    [fd80::1]:40000    [fd80::2]:80       [fd19::1]:8080
 """
 
 
-def run(*words: str, text: str = "") -> str:
-    command = [*INSIDE, sys.executable, *words]
-    return subprocess.run(command, check=True, text=True, input=text, stdout=subprocess.PIPE).stdout
-
-
 def xlvs(*words: str) -> str:
-    return run("-m", "xlvs.cli.main", *words)
+    return DIRECTOR.xlvs(*words).stdout
 
 
 @pytest.fixture
 def namespace() -> Iterator[None]:
-    subprocess.run(["ip", "netns", "delete", NAMESPACE], check=False, capture_output=True)
-    subprocess.run(["ip", "netns", "add", NAMESPACE], check=True)
-    try:
-        subprocess.run(
-            ["ip", "-n", NAMESPACE, "link", "add", "eth0", "type", "veth", "peer", "name", "eth1"], check=True
-        )
+    with DIRECTOR.made():
         xlvs("up", "eth0", "--no-helper", "--connections", str(SLOTS))
         yield
-    finally:
-        xlvs("down")
-        subprocess.run(["ip", "netns", "delete", NAMESPACE], check=True)
 
 
 @pytest.mark.usefixtures("namespace")
 def test_every_kind_of_row() -> None:
-    run("-c", FILL, text=json.dumps(ROWS))
+    DIRECTOR.python(FILL, text=json.dumps(ROWS))
     # A second may pass meanwhile: expiry aside, all is as it was put there.
     text = xlvs("ipvsadm", "-L", "-n", "-c", "--persistent-conn")
     assert [_timeless(line) for line in text.splitlines()] == [
@@ -166,9 +154,9 @@ def _timeless(line: str) -> str:
 
 @pytest.mark.usefixtures("namespace")
 def test_a_million_connections_take_seconds_and_no_memory(tmp_path: Path) -> None:
-    run("-c", FILL, str(SLOTS), text="[]")
+    DIRECTOR.python(FILL, str(SLOTS), text="[]")
     with open(tmp_path / "list", "wb") as file:
-        command = [*INSIDE, sys.executable, "-m", "xlvs.cli.main", "ipvsadm", "-Lnc"]
+        command = namespaces.typed_inside(DIRECTOR.name, build.xlvs("ipvsadm", "-Lnc"))
         process = subprocess.Popen(command, stdout=file)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)

@@ -13,26 +13,14 @@ from pathlib import Path
 import pytest
 
 from tests.netns import labs
+from tests.netns.alone import Alone
+from tests.netns.killing import killed_before
 from xlvs.lab import build
 from xlvs.lab.topology import Method
 
 pytestmark = pytest.mark.root
-NAMESPACE = "xlvs-fwmark"
-# SIGKILL before the N-th write of a change; the note is there already.
-KILLED = """if True:
-    import os, sys
-    from xlvs.dataplane.tables import Tables
-    left, real = int(sys.argv[1]), Tables._apply
-    def step(self, change):
-        global left
-        if left == 0:
-            os.kill(os.getpid(), 9)
-        left -= 1
-        real(self, change)
-    Tables._apply = step
-    from xlvs.cli.main import main
-    sys.exit(main(["xlvs", "fwmark", *sys.argv[2:]]))"""
-
+DIRECTOR = Alone("xlvs-fwmark")
+xlvs = DIRECTOR.xlvs
 # HTTPS beside the lab's nginx: its page is the real server's name.
 HTTPS = """if True:
     import http.server, socket, ssl, sys
@@ -53,15 +41,6 @@ HTTPS = """if True:
     server.serve_forever()"""
 
 
-def inside(*words: str, check: bool = True, text: str = "") -> subprocess.CompletedProcess[str]:
-    command = ["ip", "netns", "exec", NAMESPACE, *words]
-    return subprocess.run(command, capture_output=True, text=True, check=check, input=text)
-
-
-def xlvs(*words: str, check: bool = True, text: str = "") -> subprocess.CompletedProcess[str]:
-    return inside(sys.executable, "-m", "xlvs.cli.main", *words, check=check, text=text)
-
-
 def listed() -> list[tuple[int, str, int]]:
     rules = json.loads(xlvs("fwmark", "list", "--json").stdout)["rules"]
     assert [rule["number"] for rule in rules] == list(range(1, len(rules) + 1))
@@ -70,16 +49,8 @@ def listed() -> list[tuple[int, str, int]]:
 
 @pytest.fixture
 def namespace() -> Iterator[None]:
-    subprocess.run(["ip", "netns", "delete", NAMESPACE], check=False, capture_output=True)
-    subprocess.run(["ip", "netns", "add", NAMESPACE], check=True)
-    try:
-        subprocess.run(
-            ["ip", "-n", NAMESPACE, "link", "add", "eth0", "type", "veth", "peer", "name", "eth1"], check=True
-        )
+    with DIRECTOR.made():
         yield
-    finally:
-        xlvs("down", check=False)
-        subprocess.run(["ip", "netns", "delete", NAMESPACE], check=True)
 
 
 @pytest.mark.usefixtures("namespace")
@@ -118,9 +89,8 @@ def test_a_change_that_is_killed_is_finished_by_the_next_command() -> None:
     xlvs("fwmark", "add", "2", "--to", "10.1.0.0/16")
     steps = 0
     for step in range(50):
-        done = inside(
-            sys.executable, "-c", KILLED, str(step), "add", str(100 + step), "--to", "10.1.0.1", check=False
-        )
+        command = killed_before(step, "fwmark", "add", str(100 + step), "--to", "10.1.0.1")
+        done = DIRECTOR.run(*command, check=False)
         if done.returncode == 0:
             break
         assert done.returncode in (-9, 137), done.stderr
@@ -150,8 +120,8 @@ def test_rules_of_iptables_are_taken_over() -> None:
         ),
         ("-s", "10.9.9.9", "-j", "MARK", "--set-mark", "6"),
     ):
-        inside("iptables", "-t", "mangle", "-A", "PREROUTING", *words)
-    inside(
+        DIRECTOR.run("iptables", "-t", "mangle", "-A", "PREROUTING", *words)
+    DIRECTOR.run(
         "ip6tables", "-t", "mangle", "-A", "PREROUTING", "-d", "2001:db8::1", "-j", "MARK", "--set-mark", "7"
     )
     xlvs("fwmark", "add", "1", "--to", "10.0.0.1")
@@ -162,7 +132,7 @@ def test_rules_of_iptables_are_taken_over() -> None:
     assert xlvs("fwmark", "import", "-6").returncode == 0
     rules = [(5, "10.2.3.4/32", 80), (5, "10.2.3.4/32", 443), (7, "2001:db8::1/128", 0)]
     assert listed() == [(1, "10.0.0.1/32", 0), *rules]
-    saved = inside("iptables-save", "-t", "mangle").stdout
+    saved = DIRECTOR.run("iptables-save", "-t", "mangle").stdout
     assert xlvs("fwmark", "import", "--replace", "-f", "-", check=False, text=saved).returncode == 3
     assert sorted(listed()) == sorted(rules)
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.netns.alone import Alone
+
 pytestmark = [pytest.mark.root, pytest.mark.slow]
-NAMESPACE = "xlvs-time"
+DIRECTOR = Alone("xlvs-time")
 VIP, SERVERS = "10.80.0.1", ("10.19.0.11", "10.19.0.12")
 
 # SYNs of that many clients, given to the programs as if they had come by wire.
@@ -26,17 +26,12 @@ for number in range(int(sys.argv[1])):
 """
 
 
-def run(*words: str) -> str:
-    command = ["ip", "netns", "exec", NAMESPACE, *words]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
 def xlvs(*words: str) -> str:
-    return run(sys.executable, "-m", "xlvs.cli.main", *words)
+    return DIRECTOR.xlvs(*words).stdout
 
 
 def knock(clients: int) -> None:
-    run(sys.executable, "-c", KNOCK, str(clients))
+    DIRECTOR.python(KNOCK, str(clients))
 
 
 def listed(what: str = "TCP") -> list[list[str]]:
@@ -56,17 +51,11 @@ def soon(condition: Callable[[], bool], seconds: float) -> bool:
 
 @pytest.fixture
 def director() -> Iterator[None]:
-    subprocess.run(["ip", "netns", "delete", NAMESPACE], check=False, capture_output=True)
-    subprocess.run(["ip", "netns", "add", NAMESPACE], check=True)
-    try:
-        run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth1")
-        run("ip", "link", "set", "eth0", "up")
-        run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+    with DIRECTOR.made():
+        DIRECTOR.run("ip", "link", "set", "eth0", "up")
+        DIRECTOR.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
         xlvs("up", "eth0", "--connections", "4096")
         yield
-    finally:
-        xlvs("down")
-        subprocess.run(["ip", "netns", "delete", NAMESPACE], check=True)
 
 
 def serve(*options: str) -> None:

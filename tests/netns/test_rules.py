@@ -13,6 +13,7 @@ from dataclasses import replace
 import pytest
 
 from tests.netns import topology
+from tests.netns.killing import killed_before
 from tests.netns.topology import PORT, Site, assert_unbroken
 from tests.unit.ipvsadm_console import Console
 from xlvs.dataplane.port import DataPlane
@@ -183,20 +184,6 @@ def test_twenty_writers_and_a_reader(site: Site, start: Start) -> None:
 
 # -- killed half-way ---------------------------------------------------------------
 
-KILLED = """if True:
-    import os, sys
-    from xlvs.dataplane.tables import Tables
-    left, apply = int(sys.argv[1]), Tables._apply
-    def step(tables, change):
-        global left
-        if left == 0:
-            os.kill(os.getpid(), 9)
-        left -= 1
-        apply(tables, change)
-    Tables._apply = step
-    from xlvs.cli.main import main
-    sys.exit(main(["xlvs", "ipvsadm", "-R"]))"""
-
 # What packets see, whoever was killed: the index, and what it leads to.
 RAW = """if True:
     from xlvs.dataplane import layout, libbpf
@@ -274,7 +261,7 @@ def test_killed_between_any_two_steps(site: Site, start: Start) -> None:
     with site.talking("--udp", "0", "--tcp", "4") as seen:
         while killed:
             restore(BEFORE)
-            process = start([sys.executable, "-c", KILLED, str(step)])
+            process = start(killed_before(step, "ipvsadm", "-R"))
             errors = process.communicate(CHANGE)[1]
             killed = process.returncode == -9
             assert killed or process.returncode == 0, errors

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.netns.alone import Alone
+
 pytestmark = pytest.mark.root
-NAMESPACE = "xlvs-sysctl"
-
-
-def xlvs(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    command = ["ip", "netns", "exec", NAMESPACE, sys.executable, "-m", "xlvs.cli.main", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=check)
+DIRECTOR = Alone("xlvs-sysctl")
+xlvs = DIRECTOR.xlvs
 
 
 def value(name: str) -> str:
@@ -26,16 +22,8 @@ def value(name: str) -> str:
 
 @pytest.fixture
 def namespace() -> Iterator[None]:
-    subprocess.run(["ip", "netns", "delete", NAMESPACE], check=False, capture_output=True)
-    subprocess.run(["ip", "netns", "add", NAMESPACE], check=True)
-    try:
-        subprocess.run(
-            ["ip", "-n", NAMESPACE, "link", "add", "eth0", "type", "veth", "peer", "name", "eth1"], check=True
-        )
+    with DIRECTOR.made():
         yield
-    finally:
-        xlvs("down", check=False)
-        subprocess.run(["ip", "netns", "delete", NAMESPACE], check=True)
 
 
 @pytest.mark.usefixtures("namespace")
@@ -92,8 +80,7 @@ COUNT = """if True:
 
 
 def counted(packets: int, seconds: float) -> int:
-    command = ["ip", "netns", "exec", NAMESPACE, sys.executable, "-c", COUNT, str(packets), str(seconds)]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return int(DIRECTOR.python(COUNT, str(packets), str(seconds)))
 
 
 @pytest.mark.usefixtures("namespace")
@@ -116,8 +103,7 @@ def test_the_memory_decides_where_it_is_asked_to() -> None:
     xlvs("sysctl", "amemthresh=2147483647")  # no machine has so many pages
     assert (value("drop_entry"), value("drop_packet")) == ("2", "2")
     # Behind the engine's back: the helper looks again each second.
-    script = "from xlvs.dataplane.tables import Tables; Tables().settings.sysctl.amemthresh = 1"
-    subprocess.run(["ip", "netns", "exec", NAMESPACE, sys.executable, "-c", script], check=True)
+    DIRECTOR.python("from xlvs.dataplane.tables import Tables; Tables().settings.sysctl.amemthresh = 1")
     deadline = time.monotonic() + 10
     while value("drop_packet") != "1" and time.monotonic() < deadline:
         time.sleep(0.2)

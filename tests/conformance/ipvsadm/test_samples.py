@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,12 +12,12 @@ import pytest
 
 from tests.conformance.ipvsadm.runner import run_step
 from tests.conformance.ipvsadm.table import HERE, SAMPLES, Step
+from xlvs.dataplane.kernel import read_connection
 from xlvs.dataplane.memory import MemoryDataPlane
 from xlvs.model import (
     AF_INET,
     AF_INET6,
     L4,
-    ConnectionEntry,
     Counters,
     DestinationKey,
     Rates,
@@ -27,7 +26,6 @@ from xlvs.model import (
 
 RECORDED: dict[str, Any] = json.loads(SAMPLES.read_text())
 SAMPLES_SCRIPT = HERE / "samples.sh"
-PROTOCOLS = {"TCP": 6, "UDP": 17, "IP": 0}
 
 
 def listing(plane: MemoryDataPlane, *arguments: str) -> str:
@@ -35,34 +33,6 @@ def listing(plane: MemoryDataPlane, *arguments: str) -> str:
     answer = run_step(step, lambda: plane)
     assert (answer.stderr, answer.status) == ("", 0)
     return answer.stdout
-
-
-def address(text: str) -> tuple[int, bytes]:
-    if ":" in text:
-        return AF_INET6, socket.inet_pton(AF_INET6, text)
-    return AF_INET, bytes.fromhex(text)
-
-
-def connection(line: str) -> ConnectionEntry:
-    """One line of the kernel's /proc/net/ip_vs_conn."""
-    fields = line.split()
-    family, client = address(fields[1])
-    destination_family, destination = address(fields[5])
-    return ConnectionEntry(
-        family=family,
-        protocol=PROTOCOLS[fields[0]],
-        client=client,
-        client_port=int(fields[2], 16),
-        virtual=address(fields[3])[1],
-        virtual_port=int(fields[4], 16),
-        destination_family=destination_family,
-        destination=destination,
-        destination_port=int(fields[6], 16),
-        state=fields[7],
-        expires=float(fields[8]),
-        pe_name=fields[9] if len(fields) > 9 else "",
-        pe_data=fields[10] if len(fields) > 10 else "",
-    )
 
 
 @pytest.mark.parametrize(
@@ -77,7 +47,7 @@ def connection(line: str) -> ConnectionEntry:
 def test_connections(sample: str, arguments: list[str]) -> None:
     plane = MemoryDataPlane()
     lines = RECORDED["samples"]["proc"].splitlines()[1:]
-    plane.connection_entries = [connection(line) for line in lines]
+    plane.connection_entries = [read_connection(line) for line in lines]
     states = {entry.state for entry in plane.connection_entries}
     assert {"ESTABLISHED", "UDP"} <= states
     assert any(entry.family == AF_INET6 for entry in plane.connection_entries)
