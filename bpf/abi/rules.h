@@ -89,7 +89,9 @@ struct xlvs_service_key {
 #define XLVS_SERVICE_SCHED1	0x8u
 #define XLVS_SERVICE_SCHED2	0x10u
 #define XLVS_SERVICE_SCHED3	0x20u
+#define XLVS_SERVICE_IPVS	0xffffu	    /* those of linux/ip_vs.h */
 #define XLVS_SERVICE_LISTED	0x10000000u /* has lists of clients to allow or deny */
+#define XLVS_SERVICE_TELLS	0x20000000u /* client_address was chosen, not the methods' default */
 #define XLVS_SERVICE_THRESHOLDS 0x40000000u /* a destination has one, or had */
 #define XLVS_SERVICE_USED	0x80000000u
 
@@ -130,6 +132,7 @@ struct xlvs_service {
 
 struct xlvs_local {
 	__u8 address[16];
+	__u64 conflicts; /* ports that were tried and taken */
 };
 
 struct xlvs_member {

@@ -46,6 +46,27 @@ class ServiceFlag(IntFlag):
     SCHED3 = 0x0020
 
 
+class SynProxy(IntEnum):
+    """Who answers a client's SYN: the real server, the director, or the director in a flood of them."""
+
+    OFF = 0
+    ALWAYS = 1
+    AUTO = 2
+
+
+class ClientAddress(IntEnum):
+    """How real servers behind NAT and FULLNAT learn the client's address.
+
+    By a TCP option (for UDP an IP option), by the PROXY protocol in front of the payload,
+    or not at all. BY_METHOD is by option in a service with FULLNAT destinations, else not.
+    """
+
+    NONE = 0
+    TOA = 1
+    PROXY = 2
+    BY_METHOD = 3
+
+
 class TunnelType(IntEnum):
     """Encapsulations of the TUN method, numbered as in linux/ip_vs.h."""
 
@@ -75,6 +96,9 @@ class Service:
     ``timeout`` is the persistence timeout in seconds, ``netmask`` the persistence
     granularity: an IPv4 mask as a big-endian integer (255.255.255.255 = 0xffffffff)
     or an IPv6 prefix length.
+
+    What the kernel's IPVS has not comes last. None there, in a change of a service, leaves
+    it as it is.
     """
 
     key: ServiceKey
@@ -83,6 +107,8 @@ class Service:
     timeout: int = 0
     netmask: int = 0xFFFFFFFF
     pe_name: str = ""
+    synproxy: SynProxy | None = SynProxy.OFF
+    client_address: ClientAddress | None = ClientAddress.BY_METHOD
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +177,25 @@ class DestinationEntry:
 
 @dataclass(frozen=True, slots=True)
 class ServiceEntry:
-    """A service with its destinations in the data plane's own (IPVS's list) order."""
+    """A service with its destinations in the data plane's own (IPVS's list) order.
+
+    ``local_addresses`` are FULLNAT's, those of IPv4 first, otherwise as they were added.
+    """
 
     service: Service
     destinations: list[DestinationEntry] = field(default_factory=list)
     counters: Counters = Counters()
     rates: Rates = Rates()
+    local_addresses: list[bytes] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalEntry:
+    """A local address of a service: connections that use it, and times that a port tried was taken."""
+
+    address: bytes
+    connections: int = 0
+    conflicts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +228,8 @@ class SyncDaemon:
 class ConnectionEntry:
     """One connection, or one persistence template (``template``).
 
-    ``state`` is IPVS's own name (``ESTABLISHED``, ``UDP``, ``NONE``, ...).
+    ``state`` is IPVS's own name (``ESTABLISHED``, ``UDP``, ``NONE``, ...). ``local`` is what the
+    real server sees of a FULLNAT connection, of the destination's family; empty for others.
     """
 
     family: int
@@ -207,6 +247,8 @@ class ConnectionEntry:
     pe_name: str = ""
     pe_data: str = ""
     in_packets: int = 0
+    local: bytes = b""
+    local_port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,12 +272,14 @@ class MarkRule:
 class SysctlEntry:
     """One of IPVS's sysctls: bare name, value (sync_threshold has two numbers, all else one).
 
-    ``note`` says why it has no effect on this engine, where it has none.
+    ``note`` says why it has no effect on this engine, where it has none; ``own`` that it is
+    xlvs's, not the kernel's.
     """
 
     name: str
     value: tuple[int, ...]
     note: str = ""
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Which addresses fragments may be for: VIPs, and real servers under NAT, whose answers come back.
+"""Which addresses fragments may be for: VIPs, and real servers whose answers come back (NAT, FULLNAT).
 
 A fragment other than the first names no port, so that nobody can tell the service it is
 for; what is for none of these addresses is left to the kernel at once. Real servers' ports
@@ -56,12 +56,13 @@ def wanted(service: Service, destinations: Rows) -> Kinds:
     virtual = service.key
     if not virtual.fwmark:
         _merge(kinds, _key(virtual.address, virtual.family), layout.ADDRESS_VIRTUAL)
-    flags = layout.ADDRESS_REAL
-    if service.pe_name and virtual.protocol == L4.UDP:  # a mark is no address to call from
-        flags |= layout.ADDRESS_CALLER
+    calls = service.pe_name and virtual.protocol == L4.UDP  # a mark is no address to call from
     for each, row in destinations:
-        if each.forward != Forward.MASQ:
+        if each.forward not in (Forward.MASQ, Forward.FULLNAT):
             continue
+        flags = layout.ADDRESS_REAL
+        if calls and each.forward == Forward.MASQ:  # FULLNAT's servers answer local addresses only
+            flags |= layout.ADDRESS_CALLER
         address, family = each.key.address, each.key.family
         _merge(kinds, _key(address, family), layout.ADDRESS_REAL)
         if each.key.port:  # of any protocol where the service is a mark

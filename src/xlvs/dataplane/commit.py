@@ -14,7 +14,7 @@ from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from xlvs.dataplane import addresses, journal, layout, sources
+from xlvs.dataplane import addresses, journal, layout, pools, ruleset, sources
 from xlvs.dataplane.buckets import Candidate, table_of
 from xlvs.dataplane.host import Host
 from xlvs.dataplane.journal import Change, Write
@@ -31,6 +31,7 @@ from xlvs.dataplane.rows import (
 from xlvs.dataplane.tables import Tables
 from xlvs.model import (
     L4,
+    ClientAddress,
     Destination,
     DestinationKey,
     Forward,
@@ -69,6 +70,8 @@ class StagedService:
     old_scheduler: str | None = None  # None: not in the maps yet
     deleted: bool = False
     members_changed: bool = False
+    local_addresses: list[bytes] = field(default_factory=list)
+    locals_changed: bool = False
     restarted: bool = False  # another scheduler took over
     # wrr's step and greatest weight after each change: the kernel rounds its place every time.
     wrr_steps: list[tuple[int, int]] = field(default_factory=list)
@@ -120,6 +123,7 @@ class Commit:
         self._services_high: int = tables.settings.services_high
         self._dests_high: int = tables.settings.dests_high
         self._now = int(time.monotonic())
+        self._pools: pools.Pools | None = None
         self._version: int = (tables.settings.rules_version + 1) & 0xFFFFFFFF
 
     def changes(
@@ -132,15 +136,22 @@ class Commit:
     ) -> list[Change]:
         """All that is to be written for these services, rows of counters, timeouts and daemons."""
         touched = [staged for staged in living if staged.members_changed or staged.old_scheduler is None]
+        used = self._used_rows() if touched or any(each.locals_changed for each in living) else []
+        if any(staged.locals_changed for staged in living):
+            self._pools = pools.Pools(self._tables, used)
         if touched:
-            members, buckets = self._regions()
+            members, buckets = self._regions(used)
             for staged in touched:
                 table = _table(staged)
                 self._service(staged, members.take(len(staged.dests)), buckets.take(len(table)), table)
             self._settings(members_next=members.following, buckets_next=buckets.following)
         for staged in living:
+            if staged.old_scheduler is not None:
+                self._local_addresses(staged)
             if not (staged.members_changed or staged.old_scheduler is None):
                 self._attributes(staged)
+        if self._pools is not None:
+            self._settings(locals_next=self._pools.following)
         kept = {dest.row for staged in living for dest in staged.dests}
         # A key that is deleted and added again has its index entry point somewhere at all times.
         replaced = {staged.service.key for staged in living}
@@ -159,11 +170,14 @@ class Commit:
 
     # -- services ------------------------------------------------------------
 
-    def _regions(self) -> tuple[Regions, Regions]:
+    def _used_rows(self) -> list[layout.ServiceRow]:
+        high = self._tables.settings.services_high
+        rows = [self._tables.service_row(number) for number in range(high)]
+        return [row for row in rows if row.flags & layout.SERVICE_USED]
+
+    def _regions(self, used: list[layout.ServiceRow]) -> tuple[Regions, Regions]:
         """What is free of members and of buckets."""
         settings = self._tables.settings
-        rows = [self._tables.service_row(number) for number in range(settings.services_high)]
-        used = [row for row in rows if row.flags & layout.SERVICE_USED]
         return (
             Regions("members", layout.MEMBERS, settings.members_next, (row.members for row in used)),
             Regions("buckets", layout.BUCKETS, settings.buckets_next, (row.table for row in used)),
@@ -179,6 +193,7 @@ class Commit:
             row.address = layout.wire_address(key.address)
             self._row("services", staged.row, row)
             self._zero(layout.ROW_SERVICE + staged.row)
+            self._local_addresses(staged)
         for dest in staged.dests:
             self._dest(dest, staged)
         self._settings(dests_high=self._dests_high)
@@ -190,21 +205,34 @@ class Commit:
         kept = {dest.row for dest in staged.dests}
         self._hide(number for number in staged.removed if number not in kept)
 
+    def _local_addresses(self, staged: StagedService) -> None:
+        assert staged.row is not None
+        if staged.locals_changed and self._pools is not None:
+            new = staged.old_scheduler is None
+            self._changes += self._pools.changes(staged.row, staged.local_addresses, new=new)
+
     def _attributes(self, staged: StagedService) -> None:
         assert staged.row is not None
-        thresholds = layout.SERVICE_THRESHOLDS * any(dest.destination.upper for dest in staged.dests)
+        service = staged.service
+        flags = layout.SERVICE_USED | service.flags
+        flags |= layout.SERVICE_THRESHOLDS * any(dest.destination.upper for dest in staged.dests)
+        flags |= layout.SERVICE_TELLS * (service.client_address != ClientAddress.BY_METHOD)
         if staged.old_scheduler is not None:
             # A server may be overloaded still when its threshold has gone: looked at ever after.
-            thresholds |= self._tables.service_row(staged.row).flags & layout.SERVICE_THRESHOLDS
+            kept = layout.SERVICE_THRESHOLDS | layout.SERVICE_LISTED
+            flags |= self._tables.service_row(staged.row).flags & kept
+        told = ruleset.client_address(service, {dest.destination.forward for dest in staged.dests})
         self._changes += journal.field(
             "services",
             layout.ServiceRow,
             staged.row,
-            timeout=staged.service.timeout,
-            netmask=staged.service.netmask,
-            scheduler=layout.SCHEDULERS.index(staged.service.scheduler),
-            engine=layout.ENGINES.index(staged.service.pe_name),
-            flags=layout.SERVICE_USED | thresholds | staged.service.flags,
+            timeout=service.timeout,
+            netmask=service.netmask,
+            scheduler=layout.SCHEDULERS.index(service.scheduler),
+            engine=layout.ENGINES.index(service.pe_name),
+            synproxy=service.synproxy,
+            client_address=told,
+            flags=flags,
         )
 
     def _lookups(self, living: list[StagedService], dead: list[StagedService]) -> int:
@@ -263,6 +291,7 @@ class Commit:
             self._changes.append(journal.index(service_wire_key(staged.service.key), None))
         self._hide((number for number in staged.removed if number not in kept), _NO_SERVICE)
         self._changes += journal.field("services", layout.ServiceRow, staged.row, members=0, table=0, flags=0)
+        self._changes += pools.given_up(staged.row)
 
     # -- destinations --------------------------------------------------------
 

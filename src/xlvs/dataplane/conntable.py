@@ -6,6 +6,7 @@ A million connections are listed by operations on columns; values of their own
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from xlvs.dataplane import layout, libbpf
 from xlvs.dataplane.tables import Tables
-from xlvs.model import AF_INET, L4, ConnectionEntry
+from xlvs.model import AF_INET, L4, ConnectionEntry, Forward
 
 if TYPE_CHECKING:
     import numpy
@@ -35,7 +36,8 @@ class ConnectionBlock:
     """Connections as columns of one length. Addresses have sixteen bytes each, IPv4 in the first four.
 
     ``state`` are numbers into ``state_names``; ``expires`` are seconds; ``engines`` has name and
-    data of the persistence engine for the positions that have one.
+    data of the persistence engine for the positions that have one. ``local`` is FULLNAT's, zeros
+    and port 0 for other connections.
     """
 
     family: NDArray[numpy.uint8]
@@ -52,6 +54,8 @@ class ConnectionBlock:
     expires: NDArray[numpy.float64]
     template: NDArray[numpy.bool_]
     in_packets: NDArray[numpy.uint32]
+    local: NDArray[numpy.uint8]
+    local_port: NDArray[numpy.uint16]
     engines: dict[int, tuple[str, str]] = field(default_factory=dict)
 
     def entries(self) -> Iterator[ConnectionEntry]:
@@ -74,6 +78,13 @@ class ConnectionBlock:
             [name for name, _ in engines],
             [data for _, data in engines],
             self.in_packets.tolist(),
+            [
+                address if port else b""
+                for address, port in zip(
+                    _addresses(self.local, self.destination_family), self.local_port.tolist(), strict=True
+                )
+            ],
+            self.local_port.tolist(),
         )
 
 
@@ -109,6 +120,7 @@ def _block(tables: Tables, rows: Any, slots: Any, families: Any, now: int, hz: i
     left = rows["timeout"].astype(numpy.int64) - idle
     template = rows["flags"] & layout.CONN_TEMPLATE != 0
     served = rows["dest"] < len(families)  # else it goes where it wanted to go (cache_bypass)
+    fullnat = (rows["flags"] & layout.CONN_METHOD == Forward.FULLNAT) & ~template
     with_engine = numpy.flatnonzero(rows["flags"] & layout.CONN_ENGINE)
     return ConnectionBlock(
         rows["family"],
@@ -125,6 +137,8 @@ def _block(tables: Tables, rows: Any, slots: Any, families: Any, now: int, hz: i
         left.clip(0) / hz,
         template,
         rows["in_packets"],
+        numpy.where(fullnat[:, None], rows["laddr"], numpy.uint8(0)),
+        numpy.where(fullnat, rows["lport"].byteswap(), numpy.uint16(0)),
         {int(number): _engine(tables, int(slots[number])) for number in with_engine},
     )
 
@@ -150,6 +164,25 @@ def _engine(tables: Tables, slot: int) -> tuple[str, str]:
     found = libbpf.lookup(tables.fd("engine_data"), slot.to_bytes(4, "little"), 256)
     data = found[1 : 1 + found[0]] if found else b""
     return layout.ENGINES[1], data.decode("utf-8", "surrogateescape")
+
+
+def local_uses(tables: Tables) -> Counter[tuple[int, bytes]]:
+    """Connections by row of the service and local address (sixteen bytes) of FULLNAT."""
+    import numpy
+
+    settings = tables.settings
+    conns = numpy.frombuffer(tables.memory("conns"), dtype=numpy.dtype(layout.ConnRow))[: settings.slots]
+    owners = numpy.frombuffer(tables.memory("dests"), dtype=numpy.dtype(layout.DestRow))["service"]
+    uses: Counter[tuple[int, bytes]] = Counter()
+    for first in range(0, len(conns), _SLOTS):
+        part = conns[first : first + _SLOTS]
+        mine = (part["phase"] & layout.PHASE == layout.LIVE) & (part["dest"] < len(owners))
+        mine &= part["flags"] & (layout.CONN_METHOD | layout.CONN_TEMPLATE) == Forward.FULLNAT
+        rows = part[numpy.flatnonzero(mine)]
+        addresses = rows["laddr"].tobytes()
+        for number, dest in enumerate(rows["dest"].tolist()):
+            uses[int(owners[dest]), addresses[16 * number : 16 * number + 16]] += 1
+    return uses
 
 
 def blocks_of(entries: Iterable[ConnectionEntry]) -> Iterator[ConnectionBlock]:
@@ -186,6 +219,8 @@ def _columns(entries: list[ConnectionEntry]) -> ConnectionBlock:
         numbers("expires", numpy.float64),
         numbers("template", numpy.bool_),
         numbers("in_packets", numpy.uint32),
+        addresses("local"),
+        numbers("local_port", numpy.uint16),
         {
             number: (entry.pe_name, entry.pe_data)
             for number, entry in enumerate(entries)

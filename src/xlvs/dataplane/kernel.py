@@ -22,10 +22,13 @@ from xlvs.model import (
     AF_INET,
     AF_INET6,
     IPVS_VERSION,
+    ClientAddress,
     ConnectionEntry,
     Destination,
     DestinationEntry,
     DestinationKey,
+    Forward,
+    LocalEntry,
     MarkRule,
     Service,
     ServiceEntry,
@@ -40,6 +43,9 @@ _CONNECTIONS = "/proc/net/ip_vs_conn"
 _TABLE = "/proc/net/ip_vs"
 _SYSCTLS = "/proc/sys/net/ipv4/vs"
 _NO_MARKS = "for the kernel's IPVS netfilter marks packets: use `iptables -t mangle`"
+_NO_FULLNAT = "the kernel's IPVS has no FULLNAT: use xlvs's own engine (--engine xdp)"
+_NO_SYNPROXY = "the kernel's IPVS has no SYNPROXY: use xlvs's own engine (--engine xdp)"
+_NO_CLIENT_ADDRESS = "the kernel's IPVS tells real servers no client's address: use --engine xdp"
 _PROTOCOLS = {"TCP": 6, "UDP": 17, "SCTP": 132, "ESP": 50, "AH": 51, "ICMP": 1, "ICMPv6": 58, "IP": 0}
 
 
@@ -140,6 +146,10 @@ class KernelDataPlane:
                 raise
             return None
 
+    def local_addresses(self) -> dict[ServiceKey, list[LocalEntry]]:
+        """See the port."""
+        raise NotCarried(_NO_FULLNAT)
+
     def connections(self) -> Iterator[ConnectionEntry]:
         """See the port; the kernel does not tell packets, nor which are templates."""
         with open(_CONNECTIONS) as lines:
@@ -204,11 +214,13 @@ class KernelTransaction:
 
     def add_service(self, service: Service) -> None:
         """See the port."""
+        _refuse_own(service)
         self._remember(service.key)
         self._ipvs.add_service(service)
 
     def edit_service(self, service: Service) -> None:
         """See the port."""
+        _refuse_own(service)
         self._remember(service.key)
         self._ipvs.edit_service(service)
 
@@ -225,11 +237,13 @@ class KernelTransaction:
 
     def add_destination(self, key: ServiceKey, destination: Destination) -> None:
         """See the port."""
+        _refuse_fullnat(destination)
         self._remember(key)
         self._ipvs.add_destination(key, destination)
 
     def edit_destination(self, key: ServiceKey, destination: Destination) -> None:
         """See the port."""
+        _refuse_fullnat(destination)
         self._remember(key)
         self._ipvs.edit_destination(key, destination)
 
@@ -237,6 +251,16 @@ class KernelTransaction:
         """See the port."""
         self._remember(key)
         self._ipvs.delete_destination(key, destination)
+
+    def add_local_addresses(self, key: ServiceKey, addresses: Sequence[bytes]) -> None:
+        """See the port."""
+        del key, addresses
+        raise NotCarried(_NO_FULLNAT)
+
+    def delete_local_addresses(self, key: ServiceKey, addresses: Sequence[bytes]) -> None:
+        """See the port."""
+        del key, addresses
+        raise NotCarried(_NO_FULLNAT)
 
     def zero(self, key: ServiceKey | None = None) -> None:
         """See the port; not undone."""
@@ -335,6 +359,18 @@ class KernelTransaction:
         for old, new in zip(before.destinations, now.destinations, strict=True):
             if old.destination != new.destination:
                 self._ipvs.edit_destination(before.service.key, old.destination)
+
+
+def _refuse_own(service: Service) -> None:
+    if service.synproxy:
+        raise NotCarried(_NO_SYNPROXY)
+    if service.client_address in (ClientAddress.TOA, ClientAddress.PROXY):
+        raise NotCarried(_NO_CLIENT_ADDRESS)
+
+
+def _refuse_fullnat(destination: Destination) -> None:
+    if destination.forward == Forward.FULLNAT:
+        raise NotCarried(_NO_FULLNAT)
 
 
 def _keys(entry: ServiceEntry) -> list[DestinationKey]:

@@ -135,7 +135,9 @@ PROGRAMS = (
 )  # enum xlvs_program
 
 MIGRATING, HOLD, HAS_MARKS, HAS_FTP, HAS_PORT0, HAS_CALLERS = 1, 2, 4, 8, 16, 32  # settings.flags
-SERVICE_LISTED, SERVICE_THRESHOLDS, SERVICE_USED = 0x10000000, 0x40000000, 0x80000000
+SERVICE_IPVS = 0xFFFF
+SERVICE_LISTED, SERVICE_TELLS, SERVICE_THRESHOLDS = 0x10000000, 0x20000000, 0x40000000
+SERVICE_USED = 0x80000000
 DEST_USED, DEST_AVAILABLE, DEST_LOCAL, DEST_SPECIAL = 1, 2, 4, 8
 PORT_XDP, PORT_GENERIC, PORT_CLSACT, PORT_TX = 1, 2, 4, 8
 REF_REPLY, REF_SLOT = 0x80000000, 0x7FFFFFFF
@@ -210,7 +212,7 @@ class ServiceRow(ctypes.Structure):
 class LocalRow(ctypes.Structure):
     """struct xlvs_local"""
 
-    _fields_ = (("address", Address),)
+    _fields_ = (("address", Address), ("conflicts", c_uint64))
 
 
 class MemberRow(ctypes.Structure):

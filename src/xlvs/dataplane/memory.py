@@ -6,6 +6,7 @@ says it was (:meth:`MemoryDataPlane.observe`, ``connection_entries``).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,6 +23,7 @@ from xlvs.model import (
     Destination,
     DestinationEntry,
     DestinationKey,
+    LocalEntry,
     MarkRule,
     Rates,
     Service,
@@ -74,6 +76,22 @@ class MemoryDataPlane:
         record = self._rules.services.get(key)
         return record.entry() if record else None
 
+    def local_addresses(self) -> dict[ServiceKey, list[LocalEntry]]:
+        """See :meth:`DataPlane.local_addresses`; a connection's virtual address says whose it is."""
+        used = Counter(
+            (each.protocol, each.virtual, each.virtual_port, each.local)
+            for each in self.connection_entries
+            if each.local
+        )
+        return {
+            key: [
+                LocalEntry(address, used[key.protocol, key.address, key.port, address])
+                for address in record.local_addresses
+            ]
+            for key, record in self._rules.services.items()
+            if record.local_addresses
+        }
+
     def connections(self) -> Iterator[ConnectionEntry]:
         """See :meth:`DataPlane.connections`."""
         return iter(self.connection_entries)
@@ -120,16 +138,18 @@ class MemoryDataPlane:
 class _Record:
     """One service; ``destinations`` is oldest first, the reverse of IPVS's list."""
 
-    __slots__ = ("counters", "destinations", "rates", "service")
+    __slots__ = ("counters", "destinations", "local_addresses", "rates", "service")
 
     def __init__(self, service: Service) -> None:
         self.service = service
         self.destinations: dict[DestinationKey, DestinationEntry] = {}
         self.counters = Counters()
         self.rates = Rates()
+        self.local_addresses: list[bytes] = []  # replaced as a whole
 
     def copy(self) -> _Record:
         other = _Record(self.service)
+        other.local_addresses = self.local_addresses
         other.destinations = dict(self.destinations)
         other.counters, other.rates = self.counters, self.rates
         return other
@@ -137,7 +157,7 @@ class _Record:
     def entry(self) -> ServiceEntry:
         destinations = list(self.destinations.values())
         destinations.reverse()
-        return ServiceEntry(self.service, destinations, self.counters, self.rates)
+        return ServiceEntry(self.service, destinations, self.counters, self.rates, list(self.local_addresses))
 
 
 class _Rules:
@@ -176,13 +196,13 @@ class MemoryTransaction:
         if service.key in self._rules.services:
             raise IpvsError(EEXIST)
         self._check_service(service)
-        self._rules.services[service.key] = _Record(service)
+        self._rules.services[service.key] = _Record(ruleset.settle_service(service))
 
     def edit_service(self, service: Service) -> None:
         """See the port."""
         record = self._record(service.key)
         self._check_service(service)
-        record.service = service
+        record.service = ruleset.settle_service(service, record.service)
 
     def delete_service(self, key: ServiceKey) -> None:
         """See the port."""
@@ -223,6 +243,16 @@ class MemoryTransaction:
         if entry is None:
             raise IpvsError(ENOENT)
         self._trash(key, entry)
+
+    def add_local_addresses(self, key: ServiceKey, addresses: Sequence[bytes]) -> None:
+        """See the port."""
+        record = self._record(key)
+        record.local_addresses = ruleset.with_local_addresses(record.local_addresses, addresses)
+
+    def delete_local_addresses(self, key: ServiceKey, addresses: Sequence[bytes]) -> None:
+        """See the port."""
+        record = self._record(key)
+        record.local_addresses = ruleset.without_local_addresses(record.local_addresses, addresses)
 
     def zero(self, key: ServiceKey | None = None) -> None:
         """See the port."""

@@ -14,6 +14,7 @@ from xlvs.model import (
     ConnectionEntry,
     Destination,
     DestinationKey,
+    LocalEntry,
     MarkRule,
     Service,
     ServiceEntry,
@@ -42,7 +43,7 @@ class Transaction(Protocol):
         """Add a service without destinations; EEXIST where there is one already."""
 
     def edit_service(self, service: Service) -> None:
-        """Change scheduler, flags, timeout and netmask; ESRCH where there is none."""
+        """Change scheduler, flags, timeout, netmask, and of ours what is not None; ESRCH if not there."""
 
     def delete_service(self, key: ServiceKey) -> None:
         """Delete a service and its destinations; their connections outlive it."""
@@ -58,6 +59,15 @@ class Transaction(Protocol):
 
     def delete_destination(self, key: ServiceKey, destination: DestinationKey) -> None:
         """Delete a destination; its connections outlive it."""
+
+    def add_local_addresses(self, key: ServiceKey, addresses: Sequence[bytes]) -> None:
+        """Add to FULLNAT's addresses, all or none: EEXIST for one that is there, EINVAL unless unicast."""
+
+    def delete_local_addresses(self, key: ServiceKey, addresses: Sequence[bytes]) -> None:
+        """Take from FULLNAT's addresses, all or none: ENOENT for one that is not there.
+
+        Connections that use it go on.
+        """
 
     def zero(self, key: ServiceKey | None = None) -> None:
         """Zero the counters of one service and its destinations, or of all."""
@@ -98,6 +108,9 @@ class DataPlane(Protocol):
 
     def service(self, key: ServiceKey) -> ServiceEntry | None:
         """One service, or None."""
+
+    def local_addresses(self) -> dict[ServiceKey, list[LocalEntry]]:
+        """FULLNAT's addresses of every service that has any, with what uses them."""
 
     def connections(self) -> Iterator[ConnectionEntry]:
         """All connections and templates, in the engine's own order."""

@@ -10,6 +10,7 @@ from xlvs.dataplane.tables import SCTP_TIMEOUTS, TCP_TIMEOUTS, Tables
 from xlvs.model import (
     AF_INET,
     AF_INET6,
+    ClientAddress,
     Destination,
     DestinationKey,
     Forward,
@@ -17,6 +18,7 @@ from xlvs.model import (
     ServiceFlag,
     ServiceKey,
     SyncDaemon,
+    SynProxy,
     Tunnel,
     TunnelType,
 )
@@ -39,10 +41,14 @@ def read_service(row: layout.ServiceRow) -> Service:
     return Service(
         key=_key(row.family, row.protocol, row.address, row.port, row.fwmark),
         scheduler=layout.SCHEDULERS[row.scheduler],
-        flags=ServiceFlag(row.flags & ~(layout.SERVICE_USED | layout.SERVICE_THRESHOLDS)),
+        flags=ServiceFlag(row.flags & layout.SERVICE_IPVS),
         timeout=row.timeout,
         netmask=row.netmask,
         pe_name=layout.ENGINES[row.engine],
+        synproxy=SynProxy(row.synproxy),
+        client_address=ClientAddress(row.client_address)
+        if row.flags & layout.SERVICE_TELLS
+        else ClientAddress.BY_METHOD,
     )
 
 
@@ -112,6 +118,15 @@ def member_dests(tables: Tables, row: layout.ServiceRow) -> list[int]:
     """Rows of a service's destinations in list order."""
     first, count = row.members & 0xFFFFFFFF, row.members >> 32
     return [member.dest for member in tables.member_rows(first, count)] if count else []
+
+
+def local_rows(tables: Tables, row: layout.ServiceRow) -> list[tuple[bytes, int]]:
+    """FULLNAT's addresses of a service, IPv4's first, each with its conflicts so far."""
+    found = []
+    for word, size in zip(row.locals, (4, 16), strict=True):
+        for each in tables.local_rows(word & 0xFFFFFFFF, word >> 32) if word else ():
+            found.append((bytes(each.address)[:size], int(each.conflicts)))
+    return found
 
 
 def write_timeouts(settings: layout.Settings) -> None:

@@ -15,6 +15,7 @@ from xlvs.dataplane.commit import Commit, StagedDest, StagedService
 from xlvs.dataplane.host import Host
 from xlvs.dataplane.journal import Change
 from xlvs.dataplane.rows import (
+    local_rows,
     member_dests,
     read_daemons,
     read_destination,
@@ -61,13 +62,14 @@ class XdpTransaction:
             raise IpvsError(ENOMEM, f"no room for more than {layout.SERVICES} services")
         if old:
             self._gone.append(old)
-        self._staged[service.key] = StagedService(service, row=row, members_changed=True)
+        settled = ruleset.settle_service(service)
+        self._staged[service.key] = StagedService(settled, row=row, members_changed=True)
 
     def edit_service(self, service: Service) -> None:
         """See the port."""
         staged = self._require(service.key)
         ruleset.check_service(service)
-        staged.change_scheduler(service)
+        staged.change_scheduler(ruleset.settle_service(service, staged.service))
 
     def delete_service(self, key: ServiceKey) -> None:
         """See the port."""
@@ -124,6 +126,18 @@ class XdpTransaction:
             raise IpvsError(ENOENT)
         self._discard(staged, dest)
         staged.take_out(dest)
+
+    def add_local_addresses(self, key: ServiceKey, addresses: Sequence[bytes]) -> None:
+        """See the port."""
+        staged = self._require(key)
+        found = ruleset.with_local_addresses(staged.local_addresses, addresses)
+        staged.local_addresses, staged.locals_changed = found, True
+
+    def delete_local_addresses(self, key: ServiceKey, addresses: Sequence[bytes]) -> None:
+        """See the port."""
+        staged = self._require(key)
+        staged.local_addresses = ruleset.without_local_addresses(staged.local_addresses, addresses)
+        staged.locals_changed = True
 
     def zero(self, key: ServiceKey | None = None) -> None:
         """See the port."""
@@ -185,6 +199,7 @@ class XdpTransaction:
         service = read_service(row)
         dests = [self._staged_dest(each) for each in rows]
         staged = StagedService(service, number, dests, rows, old_scheduler=service.scheduler)
+        staged.local_addresses = [address for address, _ in local_rows(self._tables, row)]
         self._staged[key] = staged
         return staged
 
@@ -308,7 +323,8 @@ class XdpTransaction:
     def frees_rows(self) -> bool:
         """Whether rows are given up that packets on their way may still use."""
         staged = [*self._gone, *self._staged.values()]
-        return self._marks is not None or any(each.deleted or each.removed for each in staged)
+        given_up = any(each.deleted or each.removed or each.locals_changed for each in staged)
+        return self._marks is not None or given_up
 
     def commit(self) -> None:
         """Write everything at once; a note for successors is the engine's business."""

@@ -3,10 +3,11 @@
 An engine asks, inside its transaction:
 
 - add a service: EEXIST if it is there, then :func:`check_service`;
-- edit a service: ESRCH if it is not there, then :func:`check_service`;
+- edit a service: ESRCH if it is not there, then :func:`check_service`, and :func:`settle_service`;
 - add a destination: ESRCH without its service, :func:`check_destination`, EEXIST if it
   is there, then :func:`check_address`;
 - edit a destination: ESRCH, :func:`check_destination`, ENOENT if it is not there;
+- add or delete local addresses: ESRCH, :func:`with_local_addresses` or :func:`without_local_addresses`;
 - timeouts: :func:`merge_timeouts`;
 - start a synchronisation daemon: :func:`settle_daemon`.
 
@@ -15,7 +16,7 @@ Every failure is an :class:`xlvs.errors.IpvsError`.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from errno import EEXIST, EINVAL, ENODEV, ENOENT, ERANGE
 
@@ -23,11 +24,14 @@ from xlvs.dataplane.host import Host
 from xlvs.errors import IpvsError
 from xlvs.model import (
     AF_INET6,
+    L4,
+    ClientAddress,
     Destination,
     Forward,
     Service,
     ServiceKey,
     SyncDaemon,
+    SynProxy,
     Timeouts,
     TunnelType,
 )
@@ -56,13 +60,70 @@ def check_service(service: Service) -> None:
         raise IpvsError(EINVAL)
 
 
+def settle_service(service: Service, old: Service | None = None) -> Service:
+    """The service with what it does not say of ours as it was before, or as it begins."""
+    if service.synproxy is None:
+        service = replace(service, synproxy=old.synproxy if old else SynProxy.OFF)
+    if service.client_address is None:
+        told = old.client_address if old else ClientAddress.BY_METHOD
+        service = replace(service, client_address=told)
+    return service
+
+
+def client_address(service: Service, methods: Iterable[Forward]) -> ClientAddress:
+    """What becomes of ClientAddress.BY_METHOD with destinations of these methods; SCTP has no such option."""
+    told = service.client_address or ClientAddress.NONE
+    if told != ClientAddress.BY_METHOD:
+        return told
+    by_option = service.key.protocol != L4.SCTP and Forward.FULLNAT in methods
+    return ClientAddress.TOA if by_option else ClientAddress.NONE
+
+
+def with_local_addresses(there: Collection[bytes], added: Iterable[bytes]) -> list[bytes]:
+    """Local addresses with more of them. EINVAL for one that is not unicast, EEXIST for one that is there.
+
+    The error's text is the address.
+    """
+    found = dict.fromkeys(there)
+    for address in added:
+        if not _is_local_address(address):
+            raise IpvsError(EINVAL, _text(address))
+        if address in found:
+            raise IpvsError(EEXIST, _text(address))
+        found[address] = None
+    return sorted(found, key=len)
+
+
+def without_local_addresses(there: Collection[bytes], removed: Iterable[bytes]) -> list[bytes]:
+    """Local addresses with fewer of them. ENOENT for one not there; the error's text is the address."""
+    found = dict.fromkeys(there)
+    for address in removed:
+        if address not in found:
+            raise IpvsError(ENOENT, _text(address))
+        del found[address]
+    return list(found)
+
+
+def _is_local_address(address: bytes) -> bool:
+    """One that a real server can answer to: unicast, and no loopback or link-local address."""
+    if len(address) == 16:
+        return _is_unicast6(address, link_local=False) and address != bytes(15) + b"\1"
+    return 0 < address[0] < 224 and address[0] != 127
+
+
+def _text(address: bytes) -> str:
+    from ipaddress import ip_address  # for messages only: a restore of rules needs none
+
+    return str(ip_address(address))
+
+
 def check_destination(key: ServiceKey, destination: Destination, *, synchronised: bool = False) -> None:
-    """EINVAL for a mixed family outside a tunnel or GUE without a port, ERANGE for bad numbers.
+    """EINVAL for a mixed family outside a tunnel and FULLNAT or GUE without a port, ERANGE for bad numbers.
 
     ``synchronised`` says that a synchronisation daemon runs: its protocol knows no mixed families.
     """
     mixed = destination.key.family != key.family
-    if mixed and (synchronised or destination.forward != Forward.TUNNEL):
+    if mixed and (synchronised or destination.forward not in (Forward.TUNNEL, Forward.FULLNAT)):
         raise IpvsError(EINVAL)
     if destination.weight < 0 or destination.lower > destination.upper:
         raise IpvsError(ERANGE)

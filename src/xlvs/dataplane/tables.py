@@ -290,6 +290,12 @@ class Tables:
             self.memory("members"), first * ctypes.sizeof(layout.MemberRow)
         )
 
+    def local_rows(self, first: int, count: int) -> Any:
+        """A stretch of locals, live, as a ctypes array."""
+        return (layout.LocalRow * count).from_buffer(
+            self.memory("locals"), first * ctypes.sizeof(layout.LocalRow)
+        )
+
     def counter_sums(self, number: int) -> list[int]:
         """A row of counters over all CPUs: connections, packets in and out, bytes in and out."""
         sums = [0] * 5

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from xlvs.dataplane import layout, libbpf, marks, sysctl_rows, sysctls
-from xlvs.dataplane.conntable import ConnectionBlock, read_blocks
+from xlvs.dataplane.conntable import ConnectionBlock, local_uses, read_blocks
 from xlvs.dataplane.host import Host
 from xlvs.dataplane.rows import (
+    local_rows,
     member_dests,
     read_daemons,
     read_destination,
@@ -22,6 +23,7 @@ from xlvs.model import (
     ConnectionEntry,
     Counters,
     DestinationEntry,
+    LocalEntry,
     MarkRule,
     Rates,
     ServiceEntry,
@@ -107,6 +109,25 @@ class XdpDataPlane:
         with self._tables.locked(exclusive=False):
             return sysctl_rows.entries(sysctl_rows.read(self._tables.settings))
 
+    def local_addresses(self) -> dict[ServiceKey, list[LocalEntry]]:
+        """See the port."""
+        if not self._tables.have_rules:
+            return {}
+        with self._tables.locked(exclusive=False):
+            pools = {}
+            for number in range(self._tables.settings.services_high):
+                row = self._tables.service_row(number)
+                if row.flags & layout.SERVICE_USED and any(row.locals):
+                    pools[number] = (read_service(row).key, local_rows(self._tables, row))
+        uses = local_uses(self._tables) if pools and self._tables.have_conns else {}
+        return {
+            key: [
+                LocalEntry(address, uses.get((number, address.ljust(16, b"\0")), 0), conflicts)
+                for address, conflicts in pool
+            ]
+            for number, (key, pool) in pools.items()
+        }
+
     def connections(self) -> Iterator[ConnectionEntry]:
         """See the port."""
         for block in self.connection_blocks():
@@ -123,6 +144,7 @@ class XdpDataPlane:
             [self._destination(each) for each in member_dests(self._tables, row)],
             self._counters(layout.ROW_SERVICE + number),
             self._rates(layout.ROW_SERVICE + number),
+            [address for address, _ in local_rows(self._tables, row)],
         )
 
     def _destination(self, number: int) -> DestinationEntry:
