@@ -216,7 +216,7 @@ def datagrams(draw: st.DrawFn) -> Datagram:
         family,
         draw(st.sampled_from([TCP, UDP])),
         source=str(address),
-        sport=draw(st.integers(1, 0xFFFF)),
+        sport=draw(st.integers(1, 0xFFFF).filter(lambda port: port != 20)),  # no data port of FTP's
         flags=draw(st.sampled_from(["S", "SP"])),
         sequence=draw(st.integers(0, 0xFFFFFFFF)),
         payload=draw(st.binary(max_size=1300)),
