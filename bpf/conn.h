@@ -39,17 +39,19 @@ static __always_inline bool same_tuple(const struct xlvs_key6 *a, const struct x
 static __always_inline bool conn_matches(const struct xlvs_conn *conn, const struct packet *p,
 					 bool reply)
 {
-	bool masq = (conn->flags & XLVS_CONN_METHOD) == XLVS_MASQ;
+	bool inside = is_translated(conn->flags), local = has_local(conn->flags);
 
-	if (conn->protocol != p->protocol || conn->family != p->family)
+	if (conn->protocol != p->protocol)
 		return false;
 	if (!reply)
-		return ports_of(&conn->cport) == ports_of(&p->sport) &&
+		return conn->family == p->family && ports_of(&conn->cport) == ports_of(&p->sport) &&
 		       same_address(conn->caddr, p->saddr, p->family) &&
 		       same_address(conn->vaddr, p->daddr, p->family);
-	return conn->cport == p->dport && same_address(conn->caddr, p->daddr, p->family) &&
-	       (masq ? conn->dport : conn->vport) == p->sport &&
-	       same_address(masq ? conn->daddr : conn->vaddr, p->saddr, p->family);
+	return conn->server_family == p->family &&
+	       (local ? conn->lport : conn->cport) == p->dport &&
+	       same_address(local ? conn->laddr : conn->caddr, p->daddr, p->family) &&
+	       (inside ? conn->dport : conn->vport) == p->sport &&
+	       same_address(inside ? conn->daddr : conn->vaddr, p->saddr, p->family);
 }
 
 /* A connection as a packet found it. */
@@ -91,6 +93,12 @@ static __always_inline bool made_for_it(struct flow *flow)
 		return false;
 	flow->generation = flow->conn->phase & ~XLVS_PHASE;
 	return true;
+}
+
+/* What such a connection ends with: that packet, or the time that answers may take. */
+static __always_inline bool ends_at_once(const struct xlvs_conn *conn)
+{
+	return !has_local(conn->flags);
 }
 
 static __always_inline bool is_reply(const struct flow *flow)
@@ -290,18 +298,20 @@ static __always_inline void conn_settle(struct xlvs_conn *conn)
  */
 static __always_inline void conn_bury(struct xlvs_conn *conn, __u32 slot)
 {
-	struct xlvs_key6 tuple;
+	struct xlvs_scratch *notes = scratch_get();
 
+	if (!notes)
+		return;
 	conn->seen = now();
 	if (has_reply_key(conn->flags)) {
-		tuple_of_reply(conn, &tuple);
-		if (!index_remove(&tuple, conn->family, slot | XLVS_REF_REPLY))
+		tuple_of_reply(conn, &notes->removed);
+		if (!index_remove(&notes->removed, conn->server_family, slot | XLVS_REF_REPLY))
 			return;
 	}
 	if (conn->flags & XLVS_CONN_ENGINE)
 		bpf_map_delete_elem(&engine_data, &slot);
-	tuple_of_request(conn, &tuple);
-	if (index_remove(&tuple, conn->family, slot))
+	tuple_of_request(conn, &notes->removed);
+	if (index_remove(&notes->removed, conn->family, slot))
 		conn_free(conn);
 }
 

@@ -7,12 +7,13 @@
 #ifndef XLVS_CREATE_H
 #define XLVS_CREATE_H
 
-#include "conn.h"
+#include "local.h"
 
 enum created {
 	CREATED,
 	CREATE_AGAIN, /* somebody else has, or an old one is being removed: look again */
 	CREATE_FULL,
+	CREATE_DRY, /* no local address has a port left */
 };
 
 /*
@@ -27,11 +28,11 @@ static __always_inline bool publish_reply(struct xlvs_conn *conn, __u32 slot,
 	long result;
 
 	tuple_of_reply(conn, reply);
-	result = index_insert(reply, conn->family, ref, BPF_NOEXIST);
+	result = index_insert(reply, conn->server_family, ref, BPF_NOEXIST);
 	if (result == -EEXIST) {
-		result = index_insert(reply, conn->family, ref, BPF_ANY);
-		if (!result && !index_find(reply, conn->family))
-			result = index_insert(reply, conn->family, ref, BPF_ANY);
+		result = index_insert(reply, conn->server_family, ref, BPF_ANY);
+		if (!result && !index_find(reply, conn->server_family))
+			result = index_insert(reply, conn->server_family, ref, BPF_ANY);
 	}
 	return !result;
 }
@@ -56,7 +57,10 @@ static __always_inline bool key_is_stale(const struct xlvs_key6 *tuple, __u8 fam
 	return !same_tuple(own, tuple);
 }
 
-/* Put both keys of a filled, claimed slot into the index and bring it to life. */
+/*
+ * Put both keys of a filled, claimed slot into the index and bring it to life. What has a
+ * local address (local.h) has its key of the answers already.
+ */
 static __always_inline enum created conn_publish(struct xlvs_conn *conn, __u32 slot,
 						 const struct xlvs_key6 *tuple,
 						 struct xlvs_key6 *other)
@@ -70,7 +74,8 @@ static __always_inline enum created conn_publish(struct xlvs_conn *conn, __u32 s
 	}
 	if (result)
 		return CREATE_FULL;
-	if (has_reply_key(conn->flags) && !publish_reply(conn, slot, other)) {
+	if (has_reply_key(conn->flags) && !has_local(conn->flags) &&
+	    !publish_reply(conn, slot, other)) {
 		index_remove(tuple, conn->family, slot);
 		return CREATE_FULL;
 	}
@@ -98,6 +103,7 @@ static __always_inline void conn_fill(struct xlvs_conn *conn, const struct birth
 	conn->dest = b->dest;
 	conn->flags = b->flags;
 	__builtin_memset(&conn->back, 0, 64);
+	conn->server_family = dest && is_translated(b->flags) ? dest->family : b->family;
 	if (b->flags & XLVS_CONN_ENGINE)
 		*(__u64 *)conn->laddr = b->engine_hash;
 	conn->seen = now();
@@ -110,6 +116,8 @@ static __always_inline void conn_fill(struct xlvs_conn *conn, const struct birth
 	conn->seq_before = 0;
 	conn->ftp = 0;
 	conn->older = b->announced ? b->older : 0;
+	conn->edge_in = 0;
+	conn->edge_out = 0;
 }
 
 /* No slot: it was counted already on what it hangs on, and among those that wait. */
@@ -123,16 +131,36 @@ static __always_inline void birth_undone(const struct birth *b, struct xlvs_sett
 		__sync_fetch_and_add(&set->expected, -1);
 }
 
+/* Everything by which packets find a filled, claimed slot, and its life. */
+static __always_inline enum created conn_begin(struct xlvs_conn *conn, const struct xlvs_dest *dest,
+					       struct xlvs_scratch *notes,
+					       const struct xlvs_settings *set)
+{
+	struct birth *b = &notes->birth;
+
+	if (has_local(b->flags) && !(b->flags & XLVS_CONN_TEMPLATE)) {
+		if (!dest || !local_claim(conn, b->slot, dest->service, notes, set))
+			return CREATE_DRY;
+		if (b->flags & XLVS_CONN_SHIFTED)
+			conn->seq_in = initial_sequence(conn, set) - b->sequence;
+	}
+	if (!(b->flags & XLVS_CONN_ONE_PACKET))
+		return conn_publish(conn, b->slot, &b->tuple, &notes->other);
+	WRITE_ONCE(conn->phase, (conn->phase & ~XLVS_PHASE) | XLVS_LIVE);
+	return CREATED;
+}
+
 /*
  * Make the connection that the CPU's scratch describes (birth): an enum created, the
  * slot's number in birth.slot. One-packet connections are in no index: only who made them
- * knows them. A global function: each program verifies it once.
+ * knows them, save that answers find their local port. A global function: each program
+ * verifies it once.
  */
 __noinline int conn_create(void)
 {
 	struct xlvs_settings *set = settings_get();
 	struct xlvs_scratch *notes = scratch_get();
-	enum created made = CREATED;
+	enum created made;
 	struct xlvs_conn *conn;
 	struct xlvs_dest *dest;
 	struct birth *b;
@@ -161,13 +189,11 @@ __noinline int conn_create(void)
 	conn->state = template ? XLVS_TEMPLATE_NONE : XLVS_STATE_INACTIVE;
 	if (unlikely(b->announced))
 		conn->state |= XLVS_TCP_LISTEN;
-	if (b->flags & XLVS_CONN_ONE_PACKET)
-		WRITE_ONCE(conn->phase, (conn->phase & ~XLVS_PHASE) | XLVS_LIVE);
-	else
-		made = conn_publish(conn, slot, &b->tuple, &notes->other);
-	if (made != CREATED) {
+	made = conn_begin(conn, dest, notes, set);
+	if (made != CREATED) { /* a key of its own may be in the index: the local port's */
+		WRITE_ONCE(conn->phase, conn->phase | XLVS_DYING);
 		conn_settle(conn);
-		conn_free(conn);
+		conn_bury(conn, slot);
 	}
 	return made;
 }

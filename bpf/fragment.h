@@ -226,7 +226,7 @@ static __always_inline int lead(struct xdp_md *ctx, struct xlvs_scratch *notes,
 	if (!datagram_store(key, p, XLVS_DATAGRAM_FLOW, &flow, set))
 		return drop_as(XLVS_DROP_FRAGMENT);
 	call_waiting(key, set);
-	if (once) /* it serves the rest of the datagram, too */
+	if (once && ends_at_once(flow.conn)) /* it serves the rest of the datagram, too */
 		flow.conn->timeout = set->hz;
 	return relay_on(ctx, notes, &flow, RELAY_FIRST, as_one(p), false);
 }

@@ -89,8 +89,11 @@ static __always_inline long index_insert(const struct xlvs_key6 *tuple, __u8 fam
 	return result;
 }
 
-/* Remove a key if it still names ref; false if that could not be done just now. */
-static __always_inline bool index_remove(const struct xlvs_key6 *tuple, __u8 family, __u32 ref)
+/*
+ * Remove a key if it still names ref; false if that could not be done just now. Not inlined:
+ * its stack is its own.
+ */
+static __noinline bool index_remove(const struct xlvs_key6 *tuple, __u8 family, __u32 ref)
 {
 	struct xlvs_key4 key = key4_of(tuple);
 	__u32 *found = index_find(tuple, family);
@@ -174,23 +177,41 @@ static __always_inline void tuple_of_request(const struct xlvs_conn *conn, struc
 		tuple->kind = XLVS_KEY_EXPECT;
 }
 
-static __always_inline bool has_reply_key(__u32 conn_flags)
+/* Whether a local address of the director's stands for the client's. */
+static __always_inline bool has_local(__u32 conn_flags)
 {
-	if (conn_flags & (XLVS_CONN_TEMPLATE | XLVS_CONN_NO_CPORT | XLVS_CONN_ONE_PACKET))
-		return false;
-	return (conn_flags & XLVS_CONN_METHOD) == XLVS_MASQ || (conn_flags & XLVS_CONN_LOCAL);
+	return (conn_flags & XLVS_CONN_METHOD) == XLVS_FULLNAT;
 }
 
-/* What the real server's answers look like when they reach the director. */
+/* Whether the real server is spoken to at its own address. */
+static __always_inline bool is_translated(__u32 conn_flags)
+{
+	return (conn_flags & XLVS_CONN_METHOD) == XLVS_MASQ || has_local(conn_flags);
+}
+
+/* A local port was taken for one packet, too: its answers have a way back. */
+static __always_inline bool has_reply_key(__u32 conn_flags)
+{
+	if (conn_flags & (XLVS_CONN_TEMPLATE | XLVS_CONN_NO_CPORT))
+		return false;
+	if (conn_flags & XLVS_CONN_ONE_PACKET)
+		return has_local(conn_flags);
+	return is_translated(conn_flags) || conn_flags & XLVS_CONN_LOCAL;
+}
+
+/*
+ * What the real server's answers look like when they reach the director: a key in the index
+ * of conn->server_family.
+ */
 static __always_inline void tuple_of_reply(const struct xlvs_conn *conn, struct xlvs_key6 *tuple)
 {
-	bool masq = (conn->flags & XLVS_CONN_METHOD) == XLVS_MASQ;
+	bool inside = is_translated(conn->flags), local = has_local(conn->flags);
 
 	__builtin_memset(tuple, 0, sizeof(*tuple));
-	copy_address(tuple->saddr, masq ? conn->daddr : conn->vaddr);
-	copy_address(tuple->daddr, conn->caddr);
-	tuple->sport = masq ? conn->dport : conn->vport;
-	tuple->dport = conn->cport;
+	copy_address(tuple->saddr, inside ? conn->daddr : conn->vaddr);
+	copy_address(tuple->daddr, local ? conn->laddr : conn->caddr);
+	tuple->sport = inside ? conn->dport : conn->vport;
+	tuple->dport = local ? conn->lport : conn->cport;
 	tuple->protocol = conn->protocol;
 }
 

@@ -103,6 +103,20 @@ struct birth {
 	__u8 announced;
 	__u8 server[16];
 	__u32 older;
+	__u32 sequence; /* of the client's SYN */
+};
+
+/* The search for a free port of a local address (local.h). */
+struct local_walk {
+	__u32 low; /* first port of the range, and how many it has */
+	__u32 range;
+	__u32 at; /* the next one to be tried */
+	__u32 stride;
+	__u32 ref; /* what its key is to name, */
+	__u32 family;
+	__u32 found; /* and whether it does */
+	__u32 turn;  /* addresses taken so far */
+	__u32 dry;   /* jiffies when none was found last */
 };
 
 #define PAYLOAD_SIZE 2048 /* powers of two */
@@ -128,9 +142,12 @@ struct xlvs_scratch {
 	__u32 mark;		 /* the packet's */
 	__u32 once;		 /* slot + 1 of the connection made for this packet alone */
 	__u32 caller;		 /* row + 1 of the destination that began the conversation */
+	__u32 sequence;		 /* the packet's, of TCP */
 	__u32 foreign; /* routing would take the packet elsewhere, and may (cache_bypass) */
 	struct birth birth;
-	struct xlvs_key6 other; /* a key that may be in its way */
+	struct xlvs_key6 other;	  /* a key that may be in its way */
+	struct xlvs_key6 removed; /* one that goes */
+	struct local_walk local;
 	/* Persistence: what the engine read in the packet. */
 	__u64 engine_hash;
 	struct xlvs_engine_data engine;

@@ -15,6 +15,7 @@ enum admission {
 	ADMIT_NO_DATA, /* the persistence engine found nothing to go by */
 	ADMIT_UNLUCKY, /* drop_packet */
 	ADMIT_FULL,
+	ADMIT_DRY, /* FULLNAT without a local port */
 	ADMIT_AGAIN,
 	ADMIT_LATER, /* the table is being migrated */
 };
@@ -50,10 +51,16 @@ static __always_inline enum admission nobody_serves(const struct packet *p,
 	return ADMIT_NO_DESTINATION;
 }
 
-static __always_inline __u32 conn_flags_to(const struct xlvs_dest *dest)
+/*
+ * What the director itself takes part in comes back by itself: FULLNAT needs no local
+ * address there, and is plain NAT.
+ */
+static __always_inline __u32 conn_flags_to(const struct xlvs_dest *dest, bool own)
 {
 	__u32 flags = dest->forward & XLVS_CONN_METHOD;
 
+	if (flags == XLVS_FULLNAT && (own || dest->flags & XLVS_DEST_LOCAL))
+		flags = XLVS_MASQ;
 	if (dest->flags & XLVS_DEST_LOCAL)
 		flags |= XLVS_CONN_LOCAL;
 	return flags;
@@ -61,7 +68,16 @@ static __always_inline __u32 conn_flags_to(const struct xlvs_dest *dest)
 
 static __always_inline enum admission admission_of(int made)
 {
-	return made == CREATED ? ADMITTED : made == CREATE_AGAIN ? ADMIT_AGAIN : ADMIT_FULL;
+	switch (made) {
+	case CREATED:
+		return ADMITTED;
+	case CREATE_AGAIN:
+		return ADMIT_AGAIN;
+	case CREATE_DRY:
+		return ADMIT_DRY;
+	default:
+		return ADMIT_FULL;
+	}
 }
 
 /* Why a packet makes no connection whoever could serve it, or ADMITTED. */
@@ -117,7 +133,7 @@ static __always_inline int template_create(const struct packet *p,
 	int made;
 
 	birth->dport = own_port ? dest->port : 0;
-	birth->flags = conn_flags_to(dest) | XLVS_CONN_TEMPLATE;
+	birth->flags = conn_flags_to(dest, false) | XLVS_CONN_TEMPLATE;
 	birth->timeout = service->timeout * set->hz;
 	birth->template_phase = 0;
 	if (service->engine) {
@@ -161,7 +177,7 @@ connect_to(const struct packet *p, const struct xlvs_service *service, const str
 
 	tuple_of_packet(p, &birth->tuple);
 	copy_address(birth->client, p->saddr);
-	birth->flags = dest ? conn_flags_to(dest) : XLVS_BYPASS | XLVS_CONN_SPECIAL;
+	birth->flags = dest ? conn_flags_to(dest, own) : XLVS_BYPASS | XLVS_CONN_SPECIAL;
 	if (!own && is_ftp_control(p, birth->flags))
 		birth->flags |= XLVS_CONN_WATCHED | XLVS_CONN_SPECIAL;
 	birth->dport = !dest ? 0 : mapped && dest->port ? dest->port : p->dport;
@@ -171,7 +187,12 @@ connect_to(const struct packet *p, const struct xlvs_service *service, const str
 		birth->flags |= XLVS_CONN_OWN;
 	if (service->flags & XLVS_SERVICE_ONEPACKET && p->protocol == IPPROTO_UDP) {
 		birth->flags |= XLVS_CONN_ONE_PACKET | XLVS_CONN_SPECIAL;
-		birth->timeout = 0;
+		if (!has_local(birth->flags))
+			birth->timeout = 0;
+	}
+	if (has_local(birth->flags) && p->protocol == IPPROTO_TCP && p->tcp & TCP_SYN) {
+		birth->flags |= XLVS_CONN_SHIFTED;
+		birth->sequence = notes->sequence;
 	}
 	made = conn_create();
 	if (made != CREATED)

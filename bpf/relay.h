@@ -269,7 +269,7 @@ static __always_inline int handle_relay(struct xdp_md *ctx, const struct xlvs_se
 	if (!flow.conn)
 		return drop_as(XLVS_DROP_RACE);
 	verdict = relay(ctx, notes, &flow, set);
-	if (notes->relayed.once)
+	if (notes->relayed.once && ends_at_once(flow.conn))
 		conn_end(flow.conn, flow.ref);
 	return verdict;
 }

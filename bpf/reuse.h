@@ -61,7 +61,7 @@ static __always_inline void conn_replace(const struct flow *flow)
 		return;
 	}
 	tuple_of_reply(flow->conn, &tuple);
-	index_remove(&tuple, flow->conn->family, slot | XLVS_REF_REPLY);
+	index_remove(&tuple, flow->conn->server_family, slot | XLVS_REF_REPLY);
 	tuple_of_request(flow->conn, &tuple);
 	index_remove(&tuple, flow->conn->family, slot);
 }

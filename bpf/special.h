@@ -105,7 +105,7 @@ static __always_inline int handle_special(struct xdp_md *ctx, const struct xlvs_
 		return drop_as(XLVS_DROP_RACE);
 	}
 	verdict = handle_known(ctx, p, &flow, set, true);
-	if (once)
+	if (once && ends_at_once(flow.conn))
 		conn_end(flow.conn, flow.ref & XLVS_REF_SLOT);
 	return verdict;
 }

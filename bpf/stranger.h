@@ -29,6 +29,10 @@ static __always_inline void read_on(struct xdp_md *ctx, const struct packet *p,
 	notes->foreign =
 		set->sysctl.cache_bypass && service->fwmark && routed_elsewhere(ctx, p, notes);
 	notes->engine.length = 0;
+	notes->sequence = 0;
+	if (p->protocol == IPPROTO_TCP && !notes->about_error &&
+	    !bpf_xdp_load_bytes(ctx, p->l4 + 4, &notes->sequence, sizeof(notes->sequence)))
+		notes->sequence = bpf_ntohl(notes->sequence);
 	if (service->engine)
 		sip_call_id(ctx, p, notes, set);
 }
@@ -67,6 +71,8 @@ static __always_inline int handle_new(struct xdp_md *ctx, struct xlvs_scratch *n
 		return drop_as(XLVS_DROP_UNLUCKY);
 	case ADMIT_FULL:
 		return drop_as(XLVS_DROP_TABLE_FULL);
+	case ADMIT_DRY:
+		return drop_as(XLVS_DROP_NO_LOCAL);
 	case ADMIT_LATER:
 		return drop_as(XLVS_DROP_MIGRATING);
 	case ADMITTED_ONCE:

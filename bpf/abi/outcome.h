@@ -33,6 +33,7 @@
 	X(DROP_NO_DATA, "nothing in it that the persistence engine could go by")         \
 	X(DROP_UNLUCKY, "new connection turned away by drop_packet")                     \
 	X(DROP_TABLE_FULL, "connection table full")                                      \
+	X(DROP_NO_LOCAL, "no local address of the service has a port left (FULLNAT)")    \
 	X(DROP_RACE, "connection being replaced by another CPU")                         \
 	X(DROP_TOO_BIG, "larger than the path's MTU: ICMP sent")                         \
 	X(DROP_TTL, "TTL or hop limit exceeded: ICMP sent")                              \

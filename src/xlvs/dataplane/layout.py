@@ -108,6 +108,7 @@ OUTCOMES = (
     ("drop_no_data", "nothing in it that the persistence engine could go by"),
     ("drop_unlucky", "new connection turned away by drop_packet"),
     ("drop_table_full", "connection table full"),
+    ("drop_no_local", "no local address of the service has a port left (FULLNAT)"),
     ("drop_race", "connection being replaced by another CPU"),
     ("drop_too_big", "larger than the path's MTU: ICMP sent"),
     ("drop_ttl", "TTL or hop limit exceeded: ICMP sent"),

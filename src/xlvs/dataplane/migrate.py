@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from numpy import uint32
     from numpy.typing import NDArray
 
+_End = tuple[ctypes.Array[ctypes.c_uint8], int]  # address and port, as they lie in the row
+
 MOVED_MAPS = ("conns", "conn_index4", "conn_index6")
 
 _SIZE = ctypes.sizeof(layout.ConnRow)
@@ -165,22 +167,32 @@ def _words(memory: object, name: str) -> NDArray[uint32]:
 
 def _keys(row: layout.ConnRow, slot: int) -> Iterator[tuple[bytes, int]]:
     """The index entries of a connection (index.h: tuple_of_request, tuple_of_reply)."""
-    width = 4 if row.family == AF_INET else 16
-    caddr, vaddr, daddr = (bytes(each)[:width] for each in (row.caddr, row.vaddr, row.daddr))
-    cport, vport, dport = (each.to_bytes(2, "little") for each in (row.cport, row.vport, row.dport))
-    if row.flags & layout.CONN_ONE_PACKET:
-        return
     if row.flags & layout.CONN_ENGINE:
         yield _engine_key(row), slot
         return
     kind = layout.KEY_TEMPLATE if row.flags & layout.CONN_TEMPLATE else layout.KEY_CONN
     if row.flags & layout.CONN_NO_CPORT:
         kind = layout.KEY_EXPECT
-    yield caddr + vaddr + cport + vport + bytes((row.protocol, kind, 0, 0)), slot
-    masq = row.flags & layout.CONN_METHOD == Forward.MASQ
-    if not kind and (masq or row.flags & layout.CONN_LOCAL):
-        source, port = (daddr, dport) if masq else (vaddr, vport)
-        yield source + caddr + port + cport + bytes((row.protocol, 0, 0, 0)), slot | layout.REF_REPLY
+    client, virtual = (row.caddr, row.cport), (row.vaddr, row.vport)
+    if not row.flags & layout.CONN_ONE_PACKET:
+        yield _key(client, virtual, row.family, row.protocol, kind), slot
+    method = row.flags & layout.CONN_METHOD
+    local = method == Forward.FULLNAT
+    inside = local or method == Forward.MASQ
+    if row.flags & layout.CONN_ONE_PACKET and not local:
+        return
+    if not kind and (inside or row.flags & layout.CONN_LOCAL):
+        source = (row.daddr, row.dport) if inside else virtual
+        target = (row.laddr, row.lport) if local else client
+        yield _key(source, target, row.server_family, row.protocol), slot | layout.REF_REPLY
+
+
+def _key(source: _End, target: _End, family: int, protocol: int, kind: int = 0) -> bytes:
+    """struct xlvs_key4 or xlvs_key6"""
+    width = 4 if family == AF_INET else 16
+    addresses = bytes(source[0])[:width] + bytes(target[0])[:width]
+    ports = source[1].to_bytes(2, "little") + target[1].to_bytes(2, "little")
+    return addresses + ports + bytes((protocol, kind, 0, 0))
 
 
 def _engine_key(row: layout.ConnRow) -> bytes:

@@ -82,8 +82,8 @@ OWN = {
     each.name: each
     for each in (
         Sysctl("toa_kind", (254,), low=1, high=254, note=_YET),
-        Sysctl("local_port_low", (5000,), low=1, high=65535, note=_YET),
-        Sysctl("local_port_high", (65535,), low=1, high=65535, note=_YET),
+        Sysctl("local_port_low", (5000,), low=1, high=65535),
+        Sysctl("local_port_high", (65535,), low=1, high=65535),
         Sysctl("expire_reset", (1,), low=0, high=1, note=_YET),
         Sysctl("synproxy_rate", (1000,), low=1, note=_YET),
         Sysctl("synproxy_defer", low=0, high=1, note=_YET),
