@@ -10,6 +10,7 @@
 #define XLVS_FRAGMENT_H
 
 #include "caller.h"
+#include "defence.h"
 #include "event.h"
 #include "further.h"
 #include "icmp_find.h"
@@ -34,13 +35,6 @@ static __always_inline void datagram_key(const struct packet *p, const struct fr
 	key->id = f->id;
 	key->protocol = p->family == XLVS_IPV4 ? p->protocol : 0;
 	key->family = p->family;
-}
-
-static __always_inline __u32 address_kind(const __u8 *address, __u8 family)
-{
-	__u32 *kind = find_at(&addresses, address, 0, 0, family);
-
-	return kind ? *kind : 0;
 }
 
 /* Whether fragments between these addresses may be a service's, or its servers' answers. */
@@ -127,6 +121,8 @@ static __always_inline int follow(struct xdp_md *ctx, struct xlvs_scratch *notes
 	__u32 time;
 
 	if (!d || !datagram_young(d, set)) {
+		if (is_debris(&notes->packet, set))
+			return drop_as(XLVS_DROP_STRAY_FRAGMENT);
 		if (!early_allowed(set))
 			return drop_as(XLVS_DROP_EARLY_LIMITED);
 		time = now();
@@ -164,6 +160,8 @@ static __always_inline int leave_to_kernel(const struct packet *p, const struct 
 					   const struct xlvs_settings *set)
 {
 	if (!is_whole(f)) {
+		if (is_debris(p, set))
+			return drop_as(XLVS_DROP_STRAY_FRAGMENT);
 		datagram_store(key, p, XLVS_DATAGRAM_KERNEL, 0, set);
 		call_waiting(key, set);
 	}

@@ -67,6 +67,14 @@ struct {
 	__type(value, __u64);
 } mark_prefixes SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, XLVS_CLIENTS);
+	__type(key, struct xlvs_client_prefix);
+	__type(value, struct xlvs_client);
+} clients SEC(".maps");
+
 /* Connections. */
 MMAPABLE_ARRAY(conns, struct xlvs_conn, 1);
 HASH(conn_index4, struct xlvs_key4, __u32, 1);
@@ -74,6 +82,7 @@ HASH(conn_index6, struct xlvs_key6, __u32, 1);
 HASH(localities, struct xlvs_locality_key, struct xlvs_locality, XLVS_LOCALITIES);
 LRU_HASH(datagrams, struct xlvs_datagram_key, struct xlvs_datagram, XLVS_DATAGRAMS);
 LRU_HASH(waiting, struct xlvs_datagram_key, __u32, XLVS_WAITING);
+LRU_HASH(sources, struct xlvs_source, __u64, XLVS_SOURCES);
 LRU_HASH(path_mtus, __u8[16], struct xlvs_path_mtu, XLVS_PATHS);
 HASH(engine_data, __u32, struct xlvs_engine_data, 1 << 16);
 
@@ -140,6 +149,7 @@ struct xlvs_scratch {
 	__u32 next_slot;	 /* where this CPU looks for a free one first */
 	__u32 service;		 /* row of the service it is for, or NOBODY: to be found */
 	__u32 mark;		 /* the packet's */
+	__u32 again;		 /* tells a packet that comes round again (flow_word) */
 	__u32 once;		 /* slot + 1 of the connection made for this packet alone */
 	__u32 caller;		 /* row + 1 of the destination that began the conversation */
 	__u32 sequence;		 /* the packet's, of TCP */

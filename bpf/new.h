@@ -3,9 +3,9 @@
 #ifndef XLVS_NEW_H
 #define XLVS_NEW_H
 
+#include "defence.h"
 #include "persist.h"
 #include "schedule.h"
-#include "sctp.h"
 
 enum admission {
 	ADMITTED,	     /* a connection exists now */
@@ -20,16 +20,6 @@ enum admission {
 	ADMIT_LATER, /* the table is being migrated */
 };
 
-static __always_inline bool starts_connection(const struct packet *p,
-					      const struct xlvs_settings *set)
-{
-	if (p->protocol == IPPROTO_SCTP)
-		return sctp_starts(p, set);
-	if (p->protocol != IPPROTO_TCP)
-		return true;
-	return !(p->tcp & TCP_RST) && (p->tcp & TCP_SYN || set->sysctl.sloppy_tcp);
-}
-
 /* drop_packet: while memory is short, one new connection in so many is turned away. */
 static __always_inline bool unlucky(struct xlvs_settings *set)
 {
@@ -41,14 +31,17 @@ static __always_inline bool unlucky(struct xlvs_settings *set)
 	return true;
 }
 
+/* An FTP service stands in for every other port: those are not its business. */
+static __always_inline bool stands_in(const struct packet *p, const struct xlvs_service *service)
+{
+	return service->port == bpf_htons(FTP_PORT) && p->dport != service->port;
+}
+
 /* A packet for a service, but for none of its servers (ip_vs_leave). */
 static __always_inline enum admission nobody_serves(const struct packet *p,
 						    const struct xlvs_service *service)
 {
-	/* An FTP service stands in for every other port: those are not its business. */
-	if (service->port == bpf_htons(FTP_PORT) && p->dport != service->port)
-		return ADMIT_NO_CONNECTION;
-	return ADMIT_NO_DESTINATION;
+	return stands_in(p, service) ? ADMIT_NO_CONNECTION : ADMIT_NO_DESTINATION;
 }
 
 /*

@@ -244,6 +244,8 @@ static __always_inline int relay(struct xdp_md *ctx, struct xlvs_scratch *notes,
 		return pass_as(XLVS_BYPASSED);
 	if (!dest)
 		return drop_as(XLVS_DROP_DESTINATION_GONE);
+	if (!is_reply(flow) && r.kind != RELAY_ERROR && denied_by_now(row))
+		return drop_as(XLVS_DROP_DENIED);
 	if (!(dest->flags & XLVS_DEST_AVAILABLE) && !is_reply(flow) && r.kind != RELAY_ERROR)
 		return destination_gone(ctx, flow, set);
 	if (bpf_xdp_load_bytes(ctx, 0, notes->own.dmac, 12)) /* both link addresses, as they came */

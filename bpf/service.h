@@ -28,6 +28,14 @@ static __always_inline __u32 *find_at(void *map, const __u8 *address, __be16 por
 	return bpf_map_lookup_elem(map, &key);
 }
 
+/* Of XLVS_ADDRESS_*, what this address is to services. */
+static __always_inline __u32 address_kind(const __u8 *address, __u8 family)
+{
+	__u32 *kind = find_at(&addresses, address, 0, 0, family);
+
+	return kind ? *kind : 0;
+}
+
 static __always_inline __u32 service_at(const __u8 *address, __be16 port, __u8 protocol,
 					__u8 family)
 {

@@ -6,6 +6,7 @@
 #ifndef XLVS_SPECIAL_H
 #define XLVS_SPECIAL_H
 
+#include "defence.h"
 #include "event.h"
 #include "known.h"
 #include "leave.h"
@@ -65,7 +66,9 @@ static __always_inline int offer_new(struct xdp_md *ctx, const struct packet *p,
 	__u32 *service = service_find(p);
 
 	if (!service && !(set->flags & XLVS_HAS_OTHERS) && likely(!set->expected))
-		return not_ours(ctx, set);
+		return is_unwanted(p, set) ? drop_as(XLVS_DROP_STRAY_UDP) : not_ours(ctx, set);
+	if (service && is_stray(p, *service, set))
+		return drop_as(XLVS_DROP_STRAY_TCP);
 	if (!notes)
 		return XDP_PASS;
 	notes->about_error = 0;
@@ -100,6 +103,8 @@ static __always_inline int handle_special(struct xdp_md *ctx, const struct xlvs_
 	}
 	if (!found)
 		return is_ipsec(p->protocol) ? pass_as(XLVS_NOT_OURS) : offer_new(ctx, p, set);
+	if (!is_reply(&flow) && denied_by_now(flow.conn->dest))
+		return drop_as(XLVS_DROP_DENIED);
 	if (flow.conn->flags & XLVS_CONN_WATCHED) {
 		bpf_tail_call(ctx, &programs, XLVS_PROG_FTP);
 		return drop_as(XLVS_DROP_RACE);

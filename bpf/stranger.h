@@ -3,6 +3,7 @@
 #ifndef XLVS_STRANGER_H
 #define XLVS_STRANGER_H
 
+#include "defence.h"
 #include "error.h"
 #include "expect.h"
 #include "hop.h"
@@ -37,12 +38,35 @@ static __always_inline void read_on(struct xdp_md *ctx, const struct packet *p,
 		sip_call_id(ctx, p, notes, set);
 }
 
+/* A packet that no service schedules: the kernel's, unless tcp_drop_entry says that it is nobody's. */
+static __always_inline int leave_unscheduled(const struct packet *p,
+					     const struct xlvs_service *service,
+					     const struct xlvs_scratch *notes,
+					     const struct xlvs_settings *set)
+{
+	if (unlikely(set->sysctl.tcp_drop_entry) && p->protocol == IPPROTO_TCP && service &&
+	    !notes->about_error && !starts_connection(p, set) && !stands_in(p, service))
+		return drop_as(XLVS_DROP_STRAY_TCP);
+	return pass_as(XLVS_PASS_NO_CONNECTION);
+}
+
+/* A packet of no service. */
+static __always_inline int leave_unserved(struct xdp_md *ctx, const struct packet *p,
+					  const struct xlvs_scratch *notes,
+					  const struct xlvs_settings *set)
+{
+	if (notes->about_error)
+		return pass_as(XLVS_NOT_OURS);
+	return is_unwanted(p, set) ? drop_as(XLVS_DROP_STRAY_UDP) : not_ours(ctx, set);
+}
+
 static __always_inline int handle_new(struct xdp_md *ctx, struct xlvs_scratch *notes,
 				      struct xlvs_settings *set)
 {
 	struct packet *p = &notes->packet;
 	__u32 row = service_resolve(p, notes->service, set, &notes->mark);
 	struct xlvs_service *service = bpf_map_lookup_elem(&services, &row);
+	enum xlvs_outcome refused = XLVS_FORWARDED;
 	__u32 next = XLVS_PROG_KNOWN;
 
 	if (unlikely(set->expected) && expectation_met(p, notes, set)) {
@@ -51,12 +75,19 @@ static __always_inline int handle_new(struct xdp_md *ctx, struct xlvs_scratch *n
 	}
 	notes->caller = 0;
 	if (service)
+		refused = defended(service, row);
+	if (unlikely(refused))
+		return drop_as(refused);
+	if (service)
 		read_on(ctx, p, service, notes, set);
 	else if (!call_turned_round(ctx, p, notes, set, &row))
-		return notes->about_error ? pass_as(XLVS_NOT_OURS) : not_ours(ctx, set);
+		return leave_unserved(ctx, p, notes, set);
 	switch (admit(row, false)) {
 	case ADMIT_NO_CONNECTION:
-		return pass_as(XLVS_PASS_NO_CONNECTION);
+		return leave_unscheduled(p, service, notes, set);
+	case ADMIT_AGAIN:
+		notes->again = flow_word(p);
+		break;
 	case ADMIT_NO_DESTINATION:
 		if (notes->about_error) /* errors are not answered by errors */
 			return drop_as(XLVS_DROP_NO_DESTINATION);

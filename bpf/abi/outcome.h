@@ -31,6 +31,12 @@
 	X(DROP_NO_DESTINATION, "no destination available: ICMP unreachable sent")        \
 	X(DROP_DESTINATION_GONE, "destination of the connection was deleted")            \
 	X(DROP_NO_DATA, "nothing in it that the persistence engine could go by")         \
+	X(DROP_STRAY_TCP, "TCP for a service, but of no connection (tcp_drop_entry)")    \
+	X(DROP_STRAY_UDP, "UDP for a service's address, of no service (udp_drop_entry)") \
+	X(DROP_STRAY_FRAGMENT, "fragment for a service's address (frag_drop_entry)")     \
+	X(DROP_DENIED, "client denied by its service")                                   \
+	X(DROP_SERVICE_LIMIT, "new connection over its service's limit")                 \
+	X(DROP_SOURCE_LIMIT, "new connection over its client's limit")                   \
 	X(DROP_UNLUCKY, "new connection turned away by drop_packet")                     \
 	X(DROP_TABLE_FULL, "connection table full")                                      \
 	X(DROP_NO_LOCAL, "no local address of the service has a port left (FULLNAT)")    \

@@ -18,6 +18,8 @@
 #define XLVS_PORTS	    256
 #define XLVS_MARK_RULES	    (1 << 16)
 #define XLVS_MARK_PREFIXES  4096
+#define XLVS_CLIENTS	    (1 << 20) /* prefixes in the lists of all services */
+#define XLVS_SOURCES	    (1 << 17) /* clients whose limits are kept, the least used go first */
 
 /*
  * Rows of `counters` and `rates`: services, then destinations. `counters` has all
@@ -84,16 +86,17 @@ struct xlvs_service_key {
 };
 
 /* service.flags are IP_VS_SVC_F_* of linux/ip_vs.h, and some of ours. */
-#define XLVS_SERVICE_PERSISTENT 0x1u
-#define XLVS_SERVICE_ONEPACKET	0x4u
-#define XLVS_SERVICE_SCHED1	0x8u
-#define XLVS_SERVICE_SCHED2	0x10u
-#define XLVS_SERVICE_SCHED3	0x20u
-#define XLVS_SERVICE_IPVS	0xffffu	    /* those of linux/ip_vs.h */
-#define XLVS_SERVICE_LISTED	0x10000000u /* has lists of clients to allow or deny */
-#define XLVS_SERVICE_TELLS	0x20000000u /* client_address was chosen, not the methods' default */
-#define XLVS_SERVICE_THRESHOLDS 0x40000000u /* a destination has one, or had */
-#define XLVS_SERVICE_USED	0x80000000u
+#define XLVS_SERVICE_PERSISTENT	   0x1u
+#define XLVS_SERVICE_ONEPACKET	   0x4u
+#define XLVS_SERVICE_SCHED1	   0x8u
+#define XLVS_SERVICE_SCHED2	   0x10u
+#define XLVS_SERVICE_SCHED3	   0x20u
+#define XLVS_SERVICE_IPVS	   0xffffu     /* those of linux/ip_vs.h */
+#define XLVS_SERVICE_LISTED	   0x10000000u /* has lists of clients to allow or deny */
+#define XLVS_SERVICE_LISTED_ALWAYS 0x08000000u /* ... who are looked up for every packet */
+#define XLVS_SERVICE_TELLS	   0x20000000u /* client_address was chosen, not the methods' default */
+#define XLVS_SERVICE_THRESHOLDS	   0x40000000u /* a destination has one, or had */
+#define XLVS_SERVICE_USED	   0x80000000u
 
 struct xlvs_service {
 	__u8 address[16];
@@ -126,8 +129,9 @@ struct xlvs_service {
 	/* What its servers' SYN-ACKs said last: MSS | (window scale + 1) << 16; 0: nothing yet. */
 	__u32 server_offer;
 	__u32 syn_limit;    /* new connections a second at most; 0: no limit */
-	__u32 source_limit; /* of one client address */
-	__u32 pad2[5];
+	__u32 source_limit; /* of one client: an IPv4 address, an IPv6 network of 64 bits */
+	__u32 pad2[3];
+	__u64 syn_bucket; /* the time up to which syn_limit is used up, 2^32 to the second */
 };
 
 struct xlvs_local {
@@ -211,7 +215,9 @@ struct xlvs_counters {
 	__u64 out_packets;
 	__u64 in_bytes;
 	__u64 out_bytes;
-	__u64 pad[3];
+	__u64 over_limit; /* of a service: packets refused by its limits */
+	__u64 over_source_limit;
+	__u64 pad;
 };
 
 /*
@@ -245,6 +251,32 @@ struct xlvs_mark_rule {
 	__u8 bits; /* of the rule's own prefix */
 	__u8 pad[2];
 	__u32 number; /* in the list */
+};
+
+/*
+ * Clients of a service that are allowed or denied: the longest prefix decides, those of none
+ * are allowed. Where an allow list is to deny all others, user space puts in a prefix of no
+ * bits (XLVS_CLIENT_OTHERS).
+ */
+enum xlvs_client_verdict { XLVS_CLIENT_DENY, XLVS_CLIENT_ALLOW, XLVS_CLIENT_OTHERS };
+
+struct xlvs_client_prefix {
+	__u32 bits;    /* 32 more than of the address */
+	__u32 service; /* row */
+	__u8 address[16];
+};
+
+struct xlvs_client {
+	__u32 verdict;
+	__u32 pad;
+	__u64 packets; /* that this prefix decided on */
+};
+
+/* Whose limit of new connections is kept: an IPv4 address, or 64 bits of an IPv6 one. */
+struct xlvs_source {
+	__u32 service; /* row */
+	__u32 family;
+	__u8 network[8];
 };
 
 #endif

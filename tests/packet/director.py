@@ -134,6 +134,7 @@ class Director:
         ctypes.memset(ctypes.addressof(self.tables.settings), 0, ctypes.sizeof(layout.Settings))
         hashes = {"service_index": 20, "ports": 4, "mark_prefixes": 24, "engine_data": 4, "localities": 24}
         hashes |= {"addresses": 20, "datagrams": 40, "waiting": 40, "path_mtus": 16}
+        hashes |= {"clients": 24, "sources": 16}
         for name, size in hashes.items():
             for key in list(libbpf.keys(self.tables.fd(name), size)):
                 libbpf.delete(self.tables.fd(name), key)

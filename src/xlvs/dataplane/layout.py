@@ -26,6 +26,8 @@ LOCALITY_DESTS = 64
 PORTS = 256
 MARK_RULES = 1 << 16
 MARK_PREFIXES = 4096
+CLIENTS = 1 << 20
+SOURCES = 1 << 17
 ROW_SERVICE = 0
 ROW_DEST = ROW_SERVICE + SERVICES
 ROWS = ROW_DEST + DESTS
@@ -106,6 +108,12 @@ OUTCOMES = (
     ("drop_no_destination", "no destination available: ICMP unreachable sent"),
     ("drop_destination_gone", "destination of the connection was deleted"),
     ("drop_no_data", "nothing in it that the persistence engine could go by"),
+    ("drop_stray_tcp", "TCP for a service, but of no connection (tcp_drop_entry)"),
+    ("drop_stray_udp", "UDP for a service's address, of no service (udp_drop_entry)"),
+    ("drop_stray_fragment", "fragment for a service's address (frag_drop_entry)"),
+    ("drop_denied", "client denied by its service"),
+    ("drop_service_limit", "new connection over its service's limit"),
+    ("drop_source_limit", "new connection over its client's limit"),
     ("drop_unlucky", "new connection turned away by drop_packet"),
     ("drop_table_full", "connection table full"),
     ("drop_no_local", "no local address of the service has a port left (FULLNAT)"),
@@ -137,8 +145,10 @@ PROGRAMS = (
 
 MIGRATING, HOLD, HAS_MARKS, HAS_FTP, HAS_PORT0, HAS_CALLERS = 1, 2, 4, 8, 16, 32  # settings.flags
 SERVICE_IPVS = 0xFFFF
+SERVICE_LISTED_ALWAYS = 0x08000000
 SERVICE_LISTED, SERVICE_TELLS, SERVICE_THRESHOLDS = 0x10000000, 0x20000000, 0x40000000
 SERVICE_USED = 0x80000000
+CLIENT_DENY, CLIENT_ALLOW, CLIENT_OTHERS = range(3)  # enum xlvs_client_verdict
 DEST_USED, DEST_AVAILABLE, DEST_LOCAL, DEST_SPECIAL = 1, 2, 4, 8
 PORT_XDP, PORT_GENERIC, PORT_CLSACT, PORT_TX = 1, 2, 4, 8
 REF_REPLY, REF_SLOT = 0x80000000, 0x7FFFFFFF
@@ -206,7 +216,8 @@ class ServiceRow(ctypes.Structure):
         ("server_offer", c_uint32),
         ("syn_limit", c_uint32),
         ("source_limit", c_uint32),
-        ("pad2", c_uint32 * 5),
+        ("pad2", c_uint32 * 3),
+        ("syn_bucket", c_uint64),
     )
 
 
@@ -291,7 +302,12 @@ class LoadRow(ctypes.Structure):
 class CounterRow(ctypes.Structure):
     """struct xlvs_counters"""
 
-    _fields_ = (("values", c_uint64 * 5), ("pad", c_uint64 * 3))
+    _fields_ = (
+        ("values", c_uint64 * 5),
+        ("over_limit", c_uint64),
+        ("over_source_limit", c_uint64),
+        ("pad", c_uint64),
+    )
 
 
 class RateRow(ctypes.Structure):
@@ -387,6 +403,24 @@ class MarkRule(ctypes.Structure):
         ("pad", c_uint8 * 2),
         ("number", c_uint32),
     )
+
+
+class ClientPrefix(ctypes.Structure):
+    """struct xlvs_client_prefix"""
+
+    _fields_ = (("bits", c_uint32), ("service", c_uint32), ("address", Address))
+
+
+class Client(ctypes.Structure):
+    """struct xlvs_client"""
+
+    _fields_ = (("verdict", c_uint32), ("pad", c_uint32), ("packets", c_uint64))
+
+
+class Source(ctypes.Structure):
+    """struct xlvs_source"""
+
+    _fields_ = (("service", c_uint32), ("family", c_uint32), ("network", c_uint8 * 8))
 
 
 class EngineData(ctypes.Structure):

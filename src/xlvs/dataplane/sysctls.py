@@ -92,9 +92,9 @@ OWN = {
         Sysctl("synproxy_mss", low=0, high=65535, note=_YET),
         Sysctl("synproxy_wscale", (-1,), low=-1, high=14, note=_YET),
         Sysctl("synproxy_sack", (1,), low=0, high=1, note=_YET),
-        Sysctl("tcp_drop_entry", low=0, high=1, note=_YET),
-        Sysctl("udp_drop_entry", low=0, high=1, note=_YET),
-        Sysctl("frag_drop_entry", low=0, high=1, note=_YET),
+        Sysctl("tcp_drop_entry", low=0, high=1),
+        Sysctl("udp_drop_entry", low=0, high=1),
+        Sysctl("frag_drop_entry", low=0, high=1),
     )
 }
 TABLE = KERNELS | OWN

@@ -38,6 +38,7 @@ RULE_MAPS = (
     "buckets",
     "mark_rules",
     "mark_prefixes",
+    "clients",
     "addresses",
     "ports",
 )
@@ -49,6 +50,7 @@ CONN_MAPS = (
     "engine_data",
     "datagrams",
     "waiting",
+    "sources",
     "path_mtus",
     "events",
     "outcomes",
