@@ -55,6 +55,9 @@ def test_services_and_destinations() -> None:
         "scheduler_flags": ["flag-2"],
         "one_packet": False,
         "persistence": {"timeout": 60, "netmask": "255.255.255.0", "engine": None},
+        "synproxy": "off",
+        "client_address": "default",
+        "local_addresses": [],
         "counters": {
             "connections": 1,
             "in_packets": 2,
@@ -119,6 +122,8 @@ def test_connections() -> None:
                 "client_port": 1024,
                 "virtual": "10.0.0.2",
                 "virtual_port": 53,
+                "local": None,
+                "local_port": None,
                 "destination": "10.0.0.3",
                 "destination_port": 5353,
                 "template": False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Iterator
+from itertools import repeat
 from typing import Any
 
 from xlvs.dataplane.conntable import ConnectionBlock
@@ -12,20 +13,24 @@ from xlvs.model import AF_INET, AF_INET6, L4
 
 TITLE = "IPVS connection entries"
 _COLUMNS = f"pro expire {'state':<11} {'source':<18} {'virtual':<18} "
-_PLAIN = f"{_COLUMNS}destination"
-_PERSISTENT = f"{_COLUMNS}{'destination':<18} {'pe name':<16} pe_data"
+_LOCAL = f"{'local':<18} "
+_PLAIN = "destination"
+_PERSISTENT = f"{'destination':<18} {'pe name':<16} pe_data"
 # IPVS's names of protocols; a template of a firewall mark has none, which is IP.
 _PROTOCOL = {0: "IP", 6: "TCP", 17: "UDP", 132: "SCTP", 50: "ESP", 51: "AH", 1: "ICMP", 58: "ICMPv6"}
 _NAMED = (L4.TCP, L4.UDP, L4.SCTP)
 
 
 def connection_pieces(
-    blocks: Iterable[ConnectionBlock], persistent: bool, names: Names | None
+    blocks: Iterable[ConnectionBlock], persistent: bool, names: Names | None, *, local: bool = False
 ) -> Iterator[str]:
-    """Title, columns and one line a connection, in the data plane's own order; a piece a block."""
-    yield f"{TITLE}\n{_PERSISTENT if persistent else _PLAIN}\n"
+    """Title, columns and one line a connection, in the data plane's own order; a piece a block.
+
+    ``local`` adds FULLNAT's column, where DPVS's program has it.
+    """
+    yield f"{TITLE}\n{_COLUMNS}{_LOCAL if local else ''}{_PERSISTENT if persistent else _PLAIN}\n"
     for block in blocks:
-        yield _text(block, persistent, names)
+        yield _text(block, persistent, names, local=local)
 
 
 def protocol_name(protocol: int) -> str:
@@ -33,13 +38,14 @@ def protocol_name(protocol: int) -> str:
     return _PROTOCOL.get(protocol) or f"IP_{protocol}"
 
 
-def _text(block: ConnectionBlock, persistent: bool, names: Names | None) -> str:
+def _text(block: ConnectionBlock, persistent: bool, names: Names | None, *, local: bool) -> str:
     lines = [
-        f"{head}{client:<18} {virtual:<18} {server}\n"
-        for head, client, virtual, server in zip(
+        f"{head}{client:<18} {virtual:<18} {between}{server}\n"
+        for head, client, virtual, between, server in zip(
             _heads(block),
             _endpoints(block, block.family, block.client, block.client_port, names),
             _endpoints(block, block.family, block.virtual, block.virtual_port, names),
+            _locals(block, names) if local else repeat("", len(block.family)),
             _endpoints(block, block.destination_family, block.destination, block.destination_port, names),
             strict=True,
         )
@@ -51,6 +57,12 @@ def _text(block: ConnectionBlock, persistent: bool, names: Names | None) -> str:
                 before, _, server = lines[number][:-1].rpartition(" ")
                 lines[number] = f"{before} {server:<16} {name:<18} {data}\n"
     return "".join(lines)
+
+
+def _locals(block: ConnectionBlock, names: Names | None) -> list[str]:
+    texts = _endpoints(block, block.destination_family, block.local, block.local_port, names)
+    ports = block.local_port.tolist()
+    return [f"{text if port else '-':<18} " for text, port in zip(texts, ports, strict=True)]
 
 
 def _heads(block: ConnectionBlock) -> list[str]:

@@ -15,15 +15,19 @@ from xlvs.ipvsadm.connections import protocol_name
 from xlvs.model import (
     AF_INET,
     AF_INET6,
+    ClientAddress,
     ConnectionEntry,
     Counters,
     DestinationEntry,
     Forward,
+    LocalEntry,
     Rates,
     Service,
     ServiceEntry,
     ServiceFlag,
+    ServiceKey,
     SyncDaemon,
+    SynProxy,
     TableInfo,
     Timeouts,
 )
@@ -36,6 +40,13 @@ _FORWARD = {
     Forward.ROUTE: "dr",
     Forward.BYPASS: "bypass",
     Forward.FULLNAT: "fullnat",
+}
+_SYNPROXY = {SynProxy.OFF: "off", SynProxy.ALWAYS: "always", SynProxy.AUTO: "auto"}
+_CLIENT_ADDRESS = {
+    ClientAddress.NONE: "none",
+    ClientAddress.TOA: "toa",
+    ClientAddress.PROXY: "proxy",
+    ClientAddress.BY_METHOD: "default",
 }
 _SCHEDULER_FLAGS = {
     ServiceFlag.SCHED1: "flag-1",
@@ -53,6 +64,11 @@ def services_document(info: TableInfo, entries: Iterable[ServiceEntry]) -> Itera
 def connections_document(entries: Iterable[ConnectionEntry]) -> Iterator[str]:
     """``{"connections": [...]}`` in pieces; ``expires`` is seconds from now."""
     return _document({}, "connections", (_connection(entry) for entry in entries))
+
+
+def pools_document(pools: Iterable[tuple[ServiceKey, list[LocalEntry]]]) -> Iterator[str]:
+    """``{"services": [{..., "local_addresses": [{"address", "connections", "conflicts"}]}]}`` in pieces."""
+    return _document({}, "services", ({**_name(key), "local_addresses": _pool(pool)} for key, pool in pools))
 
 
 def timeouts_document(timeouts: Timeouts) -> Iterator[str]:
@@ -95,21 +111,40 @@ def _address(family: int, address: bytes) -> str:
 
 def _service(entry: ServiceEntry) -> dict[str, Any]:
     service = entry.service
-    key = service.key
+    return {
+        **_name(service.key),
+        "scheduler": service.scheduler,
+        "scheduler_flags": [name for flag, name in _SCHEDULER_FLAGS.items() if service.flags & flag],
+        "one_packet": bool(service.flags & ServiceFlag.ONEPACKET),
+        "persistence": _persistence(service),
+        "synproxy": _SYNPROXY[service.synproxy or SynProxy.OFF],
+        "client_address": _CLIENT_ADDRESS[service.client_address or ClientAddress.NONE],
+        "local_addresses": [_plain(each) for each in entry.local_addresses],
+        "counters": _five(entry.counters),
+        "rates": _five(entry.rates),
+        "destinations": [_destination(one) for one in entry.destinations],
+    }
+
+
+def _name(key: ServiceKey) -> dict[str, Any]:
     return {
         "protocol": protocol_name(key.protocol).lower() if not key.fwmark else None,
         "family": _FAMILY[key.family],
         "address": None if key.fwmark else _address(key.family, key.address),
         "port": None if key.fwmark else key.port,
         "fwmark": key.fwmark or None,
-        "scheduler": service.scheduler,
-        "scheduler_flags": [name for flag, name in _SCHEDULER_FLAGS.items() if service.flags & flag],
-        "one_packet": bool(service.flags & ServiceFlag.ONEPACKET),
-        "persistence": _persistence(service),
-        "counters": _five(entry.counters),
-        "rates": _five(entry.rates),
-        "destinations": [_destination(one) for one in entry.destinations],
     }
+
+
+def _pool(pool: list[LocalEntry]) -> list[dict[str, Any]]:
+    return [
+        {"address": _plain(each.address), "connections": each.connections, "conflicts": each.conflicts}
+        for each in pool
+    ]
+
+
+def _plain(address: bytes) -> str:
+    return _address(AF_INET if len(address) == 4 else AF_INET6, address)
 
 
 def _persistence(service: Service) -> dict[str, Any] | None:
@@ -161,6 +196,8 @@ def _connection(entry: ConnectionEntry) -> dict[str, Any]:
         "client_port": entry.client_port,
         "virtual": _address(entry.family, entry.virtual),
         "virtual_port": entry.virtual_port,
+        "local": _plain(entry.local) if entry.local else None,
+        "local_port": entry.local_port if entry.local else None,
         "destination": _address(entry.destination_family, entry.destination),
         "destination_port": entry.destination_port,
         "template": entry.template,

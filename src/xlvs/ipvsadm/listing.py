@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from xlvs.ipvsadm.names import Names, endpoint
@@ -13,16 +13,19 @@ from xlvs.model import (
     AF_INET,
     AF_INET6,
     L4,
+    ClientAddress,
     Counters,
     Destination,
     DestinationEntry,
     Forward,
+    LocalEntry,
     Rates,
     Service,
     ServiceEntry,
     ServiceFlag,
     ServiceKey,
     SyncDaemon,
+    SynProxy,
     TableInfo,
     Tunnel,
     TunnelType,
@@ -35,13 +38,19 @@ _FORWARD = {
     Forward.LOCAL: "Local",
     Forward.TUNNEL: "Tunnel",
     Forward.ROUTE: "Route",
+    Forward.FULLNAT: "FullNat",
 }
 _FORWARD_OPTION = {
     Forward.MASQ: "-m",
     Forward.LOCAL: "-g",
     Forward.TUNNEL: "-i",
     Forward.ROUTE: "-g",
+    Forward.FULLNAT: "-b",
 }
+_SYNPROXY = {SynProxy.ALWAYS: " synproxy", SynProxy.AUTO: " synproxy-auto"}
+_SYNPROXY_OPTION = {SynProxy.ALWAYS: " -j enable", SynProxy.AUTO: " -j auto"}
+_CLIENT_ADDRESS = {ClientAddress.TOA: "toa", ClientAddress.PROXY: "proxy", ClientAddress.NONE: "none"}
+_POOL = "{:<20} {:<8} {:<20} {:<10} {:<10}"
 _TUNNEL = {TunnelType.IPIP: "ipip", TunnelType.GUE: "gue", TunnelType.GRE: "gre"}
 _TUNNEL_FLAG = ("-c", "+c", "r+c")
 _TUNNEL_FLAG_OPTION = ("--tun-nocsum", "--tun-csum", "--tun-remcsum")
@@ -100,8 +109,41 @@ def rule_lines(entries: list[ServiceEntry], names: Names | None) -> Iterator[str
             option = _SERVICE_OPTION.get(key.protocol, "--xxx-service")
             name = f"{option} {endpoint(key.family, key.address, key.port, key.protocol, names)}"
         yield f"-A {name} {_service_rule(entry.service)}"
+        if entry.local_addresses:
+            from xlvs.ipvsadm.locals import written
+
+            for addresses in written(entry.local_addresses):
+                yield f"-P {name} -z {addresses}"
         for one in sorted_destinations(entry.destinations):
             yield f"-a {name} {_destination_rule(one.destination, key.protocol, names)}"
+
+
+def pool_lines(pools: Iterable[tuple[ServiceKey, list[LocalEntry]]]) -> Iterator[str]:
+    """Local addresses by service, as Alibaba's and DPVS's programs list them; always numeric."""
+    yield _POOL.format("VIP:VPORT", "TOTAL", "SNAT_IP", "CONFLICTS", "CONNS")
+    for key, pool in pools:
+        name = endpoint(key.family, key.address, key.port, key.protocol, None) if not key.fwmark else ""
+        yield f"{name or mark_name(key):<20} {len(pool):<8} "
+        for each in pool:
+            address = socket.inet_ntop(AF_INET if len(each.address) == 4 else AF_INET6, each.address)
+            yield _POOL.format("", "", address, each.conflicts, each.connections)
+
+
+def pool_gaps(entry: ServiceEntry) -> Iterator[str]:
+    """What is missing: the families that FULLNAT's servers have and local addresses have not."""
+    used = {
+        one.destination.key.family for one in entry.destinations if one.destination.forward == Forward.FULLNAT
+    }
+    there = {AF_INET if len(each) == 4 else AF_INET6 for each in entry.local_addresses}
+    for family in sorted(used - there):
+        version = "IPv4" if family == AF_INET else "IPv6"
+        name = _service_name(entry.service.key, None)
+        yield f"{name}: no local address of {version} for its FULLNAT servers yet: add some with -P"
+
+
+def mark_name(key: ServiceKey) -> str:
+    """A service by mark, as listings have it."""
+    return f"FWM  {_signed(key.fwmark)}{' IPv6' if key.family == AF_INET6 else ''}"
 
 
 def daemon_line(daemon: SyncDaemon) -> str:
@@ -148,12 +190,19 @@ def _service_line(entry: ServiceEntry, form: str, exact: bool, names: Names | No
             line += f" pe {service.pe_name}"
     if service.flags & ServiceFlag.ONEPACKET:
         line += " ops"
-    return line
+    line += _SYNPROXY.get(service.synproxy or SynProxy.OFF, "")
+    told = _CLIENT_ADDRESS.get(service.client_address or ClientAddress.NONE)
+    return f"{line} client-address:{told}" if _told_otherwise(service) else line
+
+
+def _told_otherwise(service: Service) -> bool:
+    """Whether somebody chose how real servers learn the client's address."""
+    return service.client_address not in (None, ClientAddress.BY_METHOD)
 
 
 def _service_name(key: ServiceKey, names: Names | None) -> str:
     if key.fwmark:
-        return f"FWM  {_signed(key.fwmark)}{' IPv6' if key.family == AF_INET6 else ''}"
+        return mark_name(key)
     name = endpoint(key.family, key.address, key.port, key.protocol, names)
     name = f"{_PROTOCOL.get(key.protocol, '?'):<4} {name}"
     return name if key.family == AF_INET6 else name[:33]
@@ -241,6 +290,9 @@ def _service_rule(service: Service) -> str:
         rule += " -o"
     if service.flags & _SCHEDULER_FLAGS:
         rule += f" -b {_scheduler_flags(service)}"
+    rule += _SYNPROXY_OPTION.get(service.synproxy or SynProxy.OFF, "")
+    if _told_otherwise(service):
+        rule += f" --client-address {_CLIENT_ADDRESS[service.client_address or ClientAddress.NONE]}"
     return rule
 
 

@@ -16,6 +16,8 @@ from errno import (
     ESRCH,
 )
 
+from xlvs.errors import IpvsError
+
 VERSION = "ipvsadm v1.31 2019/12/24 (compiled with popt and IPVS v1.2.1)\n"
 
 _NO_SCHEDULER = "Scheduler or persistence engine not found"
@@ -36,6 +38,12 @@ _BY_COMMAND = {
     ("edit-server", ENOENT): _NO_DESTINATION,
     ("delete-server", ESRCH): _UNDEFINED,
     ("delete-server", ENOENT): _NO_DESTINATION,
+    ("add-laddr", ESRCH): _UNDEFINED,
+    ("add-laddr", EEXIST): "Local address already exists",
+    ("add-laddr", EINVAL): "Local address is not unicast",
+    ("del-laddr", ESRCH): _UNDEFINED,
+    ("del-laddr", ENOENT): "No such local address",
+    ("get-laddr", ESRCH): _NO_SERVICE,
     ("start-daemon", EEXIST): "Daemon has already run",
     ("stop-daemon", ESRCH): "No daemon is running",
 }
@@ -53,6 +61,13 @@ _BY_ERRNO = {
 def reason(command: str, errno: int) -> str:
     """The words for an errno that a command met."""
     return _BY_COMMAND.get((command, errno)) or _BY_ERRNO.get(errno) or os.strerror(errno)
+
+
+def refusal(command: str, error: IpvsError) -> str:
+    """The words for what a command met; of many local addresses, with the one that was wrong."""
+    text = reason(command, error.errno)
+    one_of_many = command in ("add-laddr", "del-laddr") and error.errno != ESRCH
+    return f"{text}: {error}" if one_of_many else text
 
 
 def try_help(program: str) -> str:
@@ -151,6 +166,34 @@ Daemon Options:
 """
 
 
+# What the real program's answer has not.
+OWN_USAGE = """\
+
+FULLNAT, SYNPROXY and other things of xlvs's own:
+  {0} -P|Q virtual-service -z local-addresses
+  {0} -G [virtual-service] [--json]
+  {0} -A|E virtual-service [-j enable|disable|auto] [--client-address way]
+  {0} -a|e virtual-service -r server-address -b
+  {0} -L -c --local
+  {0} -L --json
+  {0} -R --atomic
+
+  --add-laddr       -P        add local addresses to a virtual service
+  --del-laddr       -Q        delete local addresses of a virtual service
+  --get-laddr       -G        list local addresses, ports that were taken, and connections
+  --local-address  -z addresses       A, A-B and A/BITS, comma-separated; IPv4 and IPv6
+  --fullnat        -b                 full NAT; with -a and -e only
+  --synproxy       -j enable          the director answers SYNs: always, never (disable), or
+                                      in a flood of them (auto); -E without it changes nothing
+  --client-address toa                how servers of NAT and FULLNAT learn the client's address:
+                                      TCP or UDP option (toa), PROXY protocol 2 (proxy), not (none);
+                                      default is toa with FULLNAT, else none
+  --local                             with -c: output of FULLNAT's local addresses, too
+  --json                              output as JSON
+  --atomic                            with -R: all lines or none
+"""
+
+
 def usage(program: str) -> str:
     """The answer to ``-h``."""
-    return VERSION + _USAGE.replace("{0}", program)
+    return VERSION + (_USAGE + OWN_USAGE).replace("{0}", program)

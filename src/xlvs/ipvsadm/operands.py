@@ -8,7 +8,16 @@ from collections.abc import Callable
 from xlvs.ipvsadm.names import Names
 from xlvs.ipvsadm.numbers import leading_number, to_address, to_endpoint, to_number
 from xlvs.ipvsadm.request import fail
-from xlvs.model import AF_INET, AF_INET6, L4, Forward, ServiceFlag, TunnelType
+from xlvs.model import (
+    AF_INET,
+    AF_INET6,
+    L4,
+    ClientAddress,
+    Forward,
+    ServiceFlag,
+    SynProxy,
+    TunnelType,
+)
 
 DEFAULT_SCHEDULER = "wlc"
 DEFAULT_PERSISTENCE = 360  # seconds
@@ -17,7 +26,19 @@ _INT_MAX = 2**31 - 1
 _NAME_LENGTH = 15  # the real program cuts names to the kernel's fields
 
 _PROTOCOLS = {"tcp-service": L4.TCP, "udp-service": L4.UDP, "sctp-service": L4.SCTP}
-_FORWARD = {"masquerading": Forward.MASQ, "ipip": Forward.TUNNEL, "gatewaying": Forward.ROUTE}
+_FORWARD = {
+    "masquerading": Forward.MASQ,
+    "ipip": Forward.TUNNEL,
+    "gatewaying": Forward.ROUTE,
+    "fullnat": Forward.FULLNAT,
+}
+_SYNPROXY = {"enable": SynProxy.ALWAYS, "disable": SynProxy.OFF, "auto": SynProxy.AUTO}
+_CLIENT_ADDRESS = {
+    "toa": ClientAddress.TOA,
+    "proxy": ClientAddress.PROXY,
+    "none": ClientAddress.NONE,
+    "default": ClientAddress.BY_METHOD,
+}
 _TUNNELS = {"ipip": TunnelType.IPIP, "gue": TunnelType.GUE, "gre": TunnelType.GRE}
 _TUNNEL_FLAGS = {"tun-nocsum": 0, "tun-csum": 1, "tun-remcsum": 2}
 _NUMBERS = {
@@ -52,6 +73,7 @@ class Operands:
 
     __slots__ = (
         "address",
+        "client_address",
         "engine",
         "family",
         "flags",
@@ -59,6 +81,7 @@ class Operands:
         "fwmark",
         "group",
         "interface",
+        "local_addresses",
         "netmask",
         "numbers",
         "port",
@@ -66,6 +89,7 @@ class Operands:
         "scheduler",
         "scheduler_flags",
         "server",
+        "synproxy",
         "timeout",
         "tunnel",
         "tunnel_flags",
@@ -90,6 +114,9 @@ class Operands:
         self.numbers: dict[str, int] = {}
         self.interface = ""
         self.group = b""
+        self.synproxy: SynProxy | None = None
+        self.client_address: ClientAddress | None = None
+        self.local_addresses: list[bytes] = []
 
     def take(self, option: str, value: str | None, names: Names) -> None:
         """Let one option (by its long name) take effect; raises ``Quit`` for a bad value."""
@@ -222,6 +249,24 @@ def _tunnel_flag(operands: Operands, option: str, _value: str, _names: Names) ->
     operands.tunnel_flags |= _TUNNEL_FLAGS[option]
 
 
+def _synproxy(operands: Operands, _option: str, value: str, _names: Names) -> None:
+    if value not in _SYNPROXY:
+        raise fail(f"illegal synproxy `{value}' specified: enable, disable or auto")
+    operands.synproxy = _SYNPROXY[value]
+
+
+def _client_address(operands: Operands, _option: str, value: str, _names: Names) -> None:
+    if value not in _CLIENT_ADDRESS:
+        raise fail(f"illegal client-address `{value}' specified: toa, proxy, none or default")
+    operands.client_address = _CLIENT_ADDRESS[value]
+
+
+def _local_address(operands: Operands, _option: str, value: str, _names: Names) -> None:
+    from xlvs.ipvsadm import locals as pool  # few command lines have any
+
+    operands.local_addresses = pool.parse(value)
+
+
 # Options that are not here say all they have to say by being given.
 _TAKE: dict[str, Callable[[Operands, str, str, Names], None]] = {
     **dict.fromkeys(_PROTOCOLS, _service),
@@ -239,4 +284,7 @@ _TAKE: dict[str, Callable[[Operands, str, str, Names], None]] = {
     "mcast-group": _multicast_group,
     "tun-type": _tunnel,
     **dict.fromkeys(_TUNNEL_FLAGS, _tunnel_flag),
+    "synproxy": _synproxy,
+    "client-address": _client_address,
+    "local-address": _local_address,
 }

@@ -1,11 +1,14 @@
 """The options and commands of ipvsadm 1.31, and which of them go together.
 
-``--json`` (with ``-L``) and ``--atomic`` (with ``-R``) are ours; everything else is
-the real program's.
+``--json`` (with ``-L``) and ``--atomic`` (with ``-R``) are ours, and so is the dialect of
+FULLNAT, which Alibaba's and DPVS's programs speak: its commands, and options that only some
+commands know. What else there is, is the real program's; to any of its other commands an
+option of the dialect is unknown, as it is to the real one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from xlvs.model import TunnelType
@@ -66,6 +69,10 @@ COLUMNS = (
     "tun-remcsum",
     "json",
     "atomic",
+    "synproxy",
+    "client-address",
+    "local-address",
+    "local",
 )
 BIT = {name: 1 << position for position, name in enumerate(COLUMNS)}
 
@@ -94,6 +101,7 @@ COMMANDS = (
     _option("start-daemon", value=REQUIRED),
     _option("stop-daemon", value=REQUIRED),
 )
+DIALECT_COMMANDS = (_option("add-laddr", "P"), _option("del-laddr", "Q"), _option("get-laddr", "G"))
 # ... and these follow it.
 OPTIONS = (
     _option("tcp-service", "t", REQUIRED, "service-address"),
@@ -140,9 +148,44 @@ OPTIONS = (
     _option("json", "", NONE, "json"),
     _option("atomic", "", NONE, "atomic"),
 )
-LONG = {option.long: option for option in COMMANDS + OPTIONS}
-SHORT = {option.short: option for option in COMMANDS + OPTIONS if option.short}
-COMMAND_NAMES = frozenset(option.long for option in COMMANDS)
+_OF_SERVICES = (
+    _option("synproxy", "j", REQUIRED, "synproxy"),
+    _option("client-address", "", REQUIRED, "client-address"),
+)
+# The one deviation from the real program: to -a and -e it is an option that they do not take.
+_OF_SERVERS = (_option("fullnat", "b", NONE, "forwarding-method"),)
+_OF_POOLS = (_option("local-address", "z", REQUIRED, "local-address"),)
+# What only these commands know.
+DIALECT_OPTIONS = {
+    "add-service": _OF_SERVICES,
+    "edit-service": _OF_SERVICES,
+    "add-server": _OF_SERVERS,
+    "edit-server": _OF_SERVERS,
+    "add-laddr": _OF_POOLS,
+    "del-laddr": _OF_POOLS,
+    "list": (_option("local", "", NONE, "local"),),
+}
+COMMAND_NAMES = frozenset(option.long for option in COMMANDS + DIALECT_COMMANDS)
+
+
+class Vocabulary:
+    """The options that are known at one place of a command line, by their names."""
+
+    def __init__(self, options: tuple[Option, ...]) -> None:
+        self.long: Mapping[str, Option] = {option.long: option for option in options}
+        self.short: Mapping[str, Option] = {option.short: option for option in options if option.short}
+
+
+FIRST = Vocabulary(COMMANDS + DIALECT_COMMANDS + OPTIONS)  # where the command is expected
+_USUAL = Vocabulary(COMMANDS + OPTIONS)
+FOLLOWING = {
+    command: Vocabulary(COMMANDS + OPTIONS + options) for command, options in DIALECT_OPTIONS.items()
+}
+
+
+def following(command: str) -> Vocabulary:
+    """The options that are known behind a command."""
+    return FOLLOWING.get(command, _USUAL)
 
 
 class Legality:
@@ -185,7 +228,7 @@ def _command(name: str, needs: str = "", one_of: str = "", takes: str = "") -> L
     return Legality(f"'{name}' command", needs, one_of, takes)
 
 
-_SERVICE = "scheduler persistent netmask ops pe sched-flags"
+_SERVICE = "scheduler persistent netmask ops pe sched-flags synproxy client-address"
 _SERVER = "forwarding-method weight u-threshold l-threshold tun-type tun-port tun-nocsum tun-csum tun-remcsum"
 LEGAL = {
     "add-service": _command("add-service", "service-address", takes=_SERVICE),
@@ -195,7 +238,7 @@ LEGAL = {
     "list": _command(
         "list",
         one_of="connection service-address timeout daemon",
-        takes="numeric stats rate thresholds persistent-conn nosort syncid exact tun-info json",
+        takes="numeric stats rate thresholds persistent-conn nosort syncid exact tun-info json local",
     ),
     "add-server": _command("add-server", "service-address real-server", takes=_SERVER),
     "delete-server": _command("delete-server", "service-address real-server"),
@@ -208,6 +251,9 @@ LEGAL = {
     "restore": _command("restore", takes="atomic"),
     "save": _command("save", takes="numeric"),
     "zero": _command("zero", takes="service-address"),
+    "add-laddr": _command("add-laddr", "service-address local-address"),
+    "del-laddr": _command("del-laddr", "service-address local-address"),
+    "get-laddr": _command("get-laddr", takes="service-address numeric json"),
 }
 TUNNEL_COLUMNS = ("tun-port", "tun-nocsum", "tun-csum", "tun-remcsum")
 TUNNEL_LEGAL = {

@@ -19,11 +19,13 @@ from xlvs.ipvsadm.options import (
     TUNNEL_LEGAL,
     TUNNEL_OPTIONS,
     Option,
+    following,
 )
 from xlvs.ipvsadm.popt import ScanError, Scanner
 from xlvs.ipvsadm.request import Quit, Request, fail
 from xlvs.model import (
     L4,
+    ClientAddress,
     Destination,
     DestinationKey,
     Forward,
@@ -46,6 +48,11 @@ _DAEMON_COMPLAINTS = {
 _DETAIL = BIT["stats"] | BIT["rate"] | BIT["thresholds"]
 _NOT_SERVICES = BIT["connection"] | BIT["timeout"] | BIT["daemon"]
 _PLAIN_IPIP = Tunnel()
+# Ways to tell the client's address that not every protocol has; a mark may stand for any.
+_ONLY_FOR = {
+    ClientAddress.TOA: ("A client's address goes by option only in TCP and UDP", (L4.TCP, L4.UDP)),
+    ClientAddress.PROXY: ("The PROXY protocol is only for TCP", (L4.TCP,)),
+}
 
 
 def parse(arguments: Sequence[str], names: Names) -> Request:
@@ -56,6 +63,7 @@ def parse(arguments: Sequence[str], names: Names) -> Request:
     scanner = Scanner(arguments)
     scan = scanner.options()
     command, role = _command(scan)
+    scanner.vocabulary = following(command)
     operands = Operands()
     given = 0
     try:
@@ -143,6 +151,12 @@ def _finish_service(request: Request, operands: Operands) -> None:
         raise fail("Zero port specified for non-persistent service")
     if operands.flags & ServiceFlag.ONEPACKET and not key.fwmark and key.protocol != L4.UDP:
         raise fail("One-Packet Scheduling is only for UDP virtual services")
+    if operands.synproxy and not key.fwmark and key.protocol != L4.TCP:
+        raise fail("SYNPROXY is only for TCP virtual services")
+    if operands.client_address in _ONLY_FOR and not key.fwmark:
+        name, protocols = _ONLY_FOR[operands.client_address]
+        if key.protocol not in protocols:
+            raise fail(f"{name} virtual services")
     request.service = Service(
         key,
         operands.scheduler or DEFAULT_SCHEDULER,
@@ -150,6 +164,8 @@ def _finish_service(request: Request, operands: Operands) -> None:
         operands.timeout,
         operands.netmask,
         operands.engine,
+        operands.synproxy,
+        operands.client_address,
     )
 
 
@@ -158,11 +174,12 @@ def _finish_server(request: Request, operands: Operands) -> None:
     assert key is not None
     family, address, port = operands.server
     tunnelled = operands.forward == Forward.TUNNEL
+    fullnat = operands.forward == Forward.FULLNAT
     if request.command != "delete-server":
-        # Only NAT translates ports: the others send to the service's own.
-        if not key.fwmark and operands.forward != Forward.MASQ:
+        # Only NAT and FULLNAT translate ports: the others send to the service's own.
+        if not key.fwmark and operands.forward != Forward.MASQ and not fullnat:
             port = key.port
-        if family != key.family and not tunnelled:
+        if family != key.family and not tunnelled and not fullnat:
             raise fail("Different address family is allowed only for tunneling servers")
         if request.options & TUNNEL_OPTIONS:
             if not tunnelled:
@@ -191,6 +208,8 @@ def _finish_list(request: Request, _operands: Operands) -> None:
         given & (BIT["timeout"] | BIT["daemon"]) and given & BIT["persistent-conn"]
     ):
         raise fail("options conflicts in the list command")
+    if given & BIT["local"] and not given & BIT["connection"]:
+        raise fail("The option 'local' needs the 'connection' option in the 'list' command")
 
 
 def _finish_zero(request: Request, _operands: Operands) -> None:
@@ -198,6 +217,10 @@ def _finish_zero(request: Request, _operands: Operands) -> None:
     # The real program cannot tell the all-zero address and port from none at all.
     if key is not None and not key.fwmark and not key.port and not any(key.address):
         request.key = None
+
+
+def _finish_pool(request: Request, operands: Operands) -> None:
+    request.local_addresses = operands.local_addresses
 
 
 _FINISH: dict[str, Callable[[Request, Operands], None]] = {
@@ -208,4 +231,6 @@ _FINISH: dict[str, Callable[[Request, Operands], None]] = {
     "delete-server": _finish_server,
     "list": _finish_list,
     "zero": _finish_zero,
+    "add-laddr": _finish_pool,
+    "del-laddr": _finish_pool,
 }

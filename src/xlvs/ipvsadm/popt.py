@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from xlvs.ipvsadm.options import LONG, NONE, OPTIONAL, SHORT, Option
+from xlvs.ipvsadm.options import FIRST, NONE, OPTIONAL, Option
 
 
 class ScanError(Exception):
@@ -15,12 +15,14 @@ class Scanner:
     """Gives the options of ``arguments`` (without the program's name) one after the other.
 
     ``argument`` is the one that the last option came from, whole. What is no option
-    collects in ``leftovers``.
+    collects in ``leftovers``. ``vocabulary`` is what is known from here on; whoever has read
+    the command may change it.
     """
 
     def __init__(self, arguments: Sequence[str]) -> None:
         self.leftovers: list[str] = []
         self.argument = ""
+        self.vocabulary = FIRST
         self._arguments = arguments
         self._next = 0
 
@@ -42,7 +44,7 @@ class Scanner:
 
     def _long(self, argument: str) -> tuple[Option, str | None]:
         name, equals, value = argument[2:].partition("=")
-        option = LONG.get(name)
+        option = self.vocabulary.long.get(name)
         if option is None:
             raise self._error("unknown option")
         if option.value == NONE:
@@ -55,7 +57,7 @@ class Scanner:
         """Letters in a bunch: the first that takes a value takes the rest of the argument."""
         position = 1
         while position < len(argument):
-            option = SHORT.get(argument[position])
+            option = self.vocabulary.short.get(argument[position])
             if option is None:
                 raise self._error("unknown option")
             position += 1

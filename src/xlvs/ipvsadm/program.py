@@ -14,8 +14,9 @@ from xlvs.ipvsadm.order import sorted_services
 from xlvs.ipvsadm.parser import parse
 from xlvs.ipvsadm.request import Quit, Request, fail
 from xlvs.ipvsadm.stream import command_lines
-from xlvs.model import ServiceEntry
+from xlvs.model import Forward, LocalEntry, ServiceEntry, ServiceKey
 
+_SHOWING = ("list", "save", "get-laddr")
 _BLOCK = 1 << 16  # characters written at once
 
 
@@ -47,6 +48,7 @@ class Program:
         self._stdout = stdout
         self._stderr = stderr
         self._names = names or Names()
+        self._watched: set[ServiceKey] = set()
 
     def run(self, arguments: Sequence[str]) -> int:
         """Run ``ipvsadm ARGUMENTS`` and give its exit status."""
@@ -84,23 +86,47 @@ class Program:
 
     def _run(self, request: Request) -> int:
         """Show or change something; not for ``-R``."""
-        if request.command in ("list", "save"):
+        if request.command in _SHOWING:
             self._show(request)
             return 0
         with self._plane_now().transaction() as transaction:
-            return self._change(transaction, request)
+            status = self._change(transaction, request)
+        self._warn()
+        return status
 
     def _change(self, transaction: Transaction, request: Request) -> int:
         """Apply one change, and say what was wrong with it where it was refused."""
         try:
             apply(transaction, request)
         except IpvsError as error:
-            self._stderr.write(f"{messages.reason(request.command, error.errno)}\n")
+            self._stderr.write(f"{messages.refusal(request.command, error)}\n")
             return 255
         except NotCarried as error:
             self._stderr.write(f"xlvs: {error}\n")
             return 1
+        self._watch(request)
         return 0
+
+    def _watch(self, request: Request) -> None:
+        """Remember a service that may need local addresses now."""
+        destination = request.destination
+        fullnat = destination is not None and destination.forward == Forward.FULLNAT
+        if request.key is not None and (fullnat or request.command == "del-laddr"):
+            self._watched.add(request.key)
+
+    def _warn(self) -> None:
+        """Name the services changed just now whose FULLNAT servers have no local address of their family."""
+        if not self._watched:
+            return
+        from xlvs.ipvsadm.listing import pool_gaps
+
+        plane = self._plane_now()
+        found = map(plane.service, self._watched) if len(self._watched) == 1 else plane.services()
+        for entry in found:
+            if entry is not None and entry.service.key in self._watched:
+                for gap in pool_gaps(entry):
+                    self._stderr.write(f"xlvs: {gap}\n")
+        self._watched.clear()
 
     def _restore(self, request: Request) -> int:
         if request.has("atomic"):
@@ -131,13 +157,14 @@ class Program:
                             break
                         status = self._quit(quit_)
                         continue
-                    if request.command in ("list", "save"):
+                    if request.command in _SHOWING:
                         showing = request
                         break
                     status = self._change(transaction, request)
             if ending is not None:
                 raise ending
             if showing is None:
+                self._warn()
                 return status
             self._show(showing)
             status = 0
@@ -149,19 +176,21 @@ class Program:
                 for number, arguments in command_lines(text):
                     try:
                         request = self._parse_line(arguments)
-                        if request.command in ("list", "save"):
+                        if request.command in _SHOWING:
                             raise fail(f"Illegal '{request.command}' command with the 'atomic' option")
                         apply(transaction, request)
                     except Quit as quit_:
                         raise _Undone(number, quit_.stderr or quit_.stdout, quit_.status or 2) from None
                     except IpvsError as error:
-                        reason = messages.reason(request.command, error.errno)
+                        reason = messages.refusal(request.command, error)
                         raise _Undone(number, reason, 255) from None
                     except NotCarried as error:
                         raise _Undone(number, str(error), 1) from None
+                    self._watch(request)
         except _Undone as undone:
             self._stderr.write(f"line {undone.line}: {undone.reason}; nothing was changed\n")
             return undone.status
+        self._warn()
         return 0
 
     def _parse_line(self, arguments: list[str]) -> Request:
@@ -180,6 +209,10 @@ class Program:
         names = None if request.has("numeric") else self._names
         if request.has("json"):
             yield from self._document(request)
+        elif request.command == "get-laddr":
+            from xlvs.ipvsadm.listing import pool_lines
+
+            yield from _ended(pool_lines(self._pools(request)))
         elif request.command == "save":
             from xlvs.ipvsadm.listing import rule_lines
 
@@ -188,7 +221,8 @@ class Program:
             from xlvs.ipvsadm.connections import connection_pieces
 
             blocks = plane.connection_blocks()
-            yield from connection_pieces(blocks, request.has("persistent-conn"), names)
+            persistent, local = request.has("persistent-conn"), request.has("local")
+            yield from connection_pieces(blocks, persistent, names, local=local)
         elif request.has("timeout"):
             timeouts = plane.timeouts()
             yield f"Timeout (tcp tcpfin udp): {timeouts.tcp} {timeouts.tcp_fin} {timeouts.udp}\n"
@@ -208,6 +242,8 @@ class Program:
         from xlvs.ipvsadm import document
 
         plane = self._plane_now()
+        if request.command == "get-laddr":
+            return document.pools_document(self._pools(request))
         if request.has("connection"):
             return document.connections_document(plane.connections())
         if request.has("timeout"):
@@ -222,10 +258,19 @@ class Program:
         if request.key is not None:
             entry = plane.service(request.key)
             if entry is None:
-                raise Quit(1, stderr=f"{messages.reason('list', ESRCH)}\n")
+                raise Quit(1, stderr=f"{messages.reason(request.command, ESRCH)}\n")
             return [entry]
         entries = plane.services()
         return entries if request.has("nosort") else sorted_services(entries)
+
+    def _pools(self, request: Request) -> list[tuple[ServiceKey, list[LocalEntry]]]:
+        """Local addresses of the services that -G is about: the one named, or all of FULLNAT."""
+        pools = self._plane_now().local_addresses()
+        return [
+            (entry.service.key, pools.get(entry.service.key, []))
+            for entry in self._entries(request)
+            if request.key is not None or entry.local_addresses or uses_fullnat(entry)
+        ]
 
     def _write(self, pieces: Iterable[str]) -> None:
         waiting: list[str] = []
@@ -273,6 +318,12 @@ def apply(transaction: Transaction, request: Request) -> None:
             transaction.edit_destination(key, request.destination)
         else:
             transaction.delete_destination(key, request.destination.key)
+    elif request.local_addresses is not None:
+        assert key is not None
+        if command == "add-laddr":
+            transaction.add_local_addresses(key, request.local_addresses)
+        else:
+            transaction.delete_local_addresses(key, request.local_addresses)
     elif request.timeouts is not None:
         transaction.set_timeouts(request.timeouts)
     elif command == "delete-service":
@@ -289,6 +340,11 @@ def apply(transaction: Transaction, request: Request) -> None:
             transaction.stop_daemon(request.daemon.role)
     else:
         raise AssertionError(command)
+
+
+def uses_fullnat(entry: ServiceEntry) -> bool:
+    """Whether a service has destinations of FULLNAT."""
+    return any(each.destination.forward == Forward.FULLNAT for each in entry.destinations)
 
 
 def _ended(lines: Iterable[str]) -> Iterator[str]:

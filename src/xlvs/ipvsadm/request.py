@@ -22,6 +22,7 @@ class Request:
     destination: Destination | None = None
     timeouts: Timeouts | None = None
     daemon: SyncDaemon | None = None
+    local_addresses: list[bytes] | None = None
 
     def has(self, column: str) -> bool:
         """Whether an option was given, by its name in the legality table."""

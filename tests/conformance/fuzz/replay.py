@@ -14,6 +14,7 @@ from tests.conformance.fuzz.commands import Command
 from tests.conformance.fuzz.recording import LISTINGS, RESET, Step
 from tests.conformance.fuzz.vocabulary import HOSTS, INTERFACES
 from tests.conformance.ipvsadm.runner import comparable as without_own
+from tests.conformance.ipvsadm.runner import without_deviation
 from tests.conformance.ipvsadm.table import Answer
 from xlvs.dataplane.host import BareHost
 from xlvs.dataplane.memory import MemoryDataPlane
@@ -107,7 +108,8 @@ def differences(steps: Iterable[Step], plane: DataPlane, names: Names) -> Iterat
 def _run(command: Command, plane: DataPlane, names: Names) -> Answer:
     stdout, stderr = io.StringIO(), io.StringIO()
     program = Program(lambda: plane, lambda: command.stdin or "", stdout, stderr, names)
-    status = program.run(command.arguments)
+    with without_deviation(command.arguments, command.stdin or ""):
+        status = program.run(command.arguments)
     return Answer(stdout.getvalue(), stderr.getvalue(), status)
 
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from unittest.mock import patch
 
 from tests.conformance.ipvsadm.table import Answer, Section, Step
 from xlvs.dataplane.memory import MemoryDataPlane
 from xlvs.dataplane.port import DataPlane
+from xlvs.ipvsadm import messages
 from xlvs.ipvsadm.names import Names
+from xlvs.ipvsadm.options import FIRST, FOLLOWING, following
+from xlvs.ipvsadm.popt import ScanError, Scanner
 from xlvs.ipvsadm.program import Program
+from xlvs.ipvsadm.stream import command_lines
 from xlvs.model import Timeouts
 
 # The first line of listings says how big the connection table is, which is the engine's own affair.
@@ -18,6 +24,7 @@ _SIZE = re.compile(r"(?m)^(IP Virtual Server version [0-9.]+) \(size=\d+\)$")
 # A deviation of docs/deviations.md: -S names thresholds and unsigned marks, so that -R does not lose them.
 _THRESHOLDS = re.compile(r"(?m)^(-a .+ -w \d+)(?: -x \d+)?(?: -y \d+)?")
 _MARK = re.compile(r"(?m)^(-[Aa] -f )(-\d+)")
+_OWN_USAGE = messages.OWN_USAGE.replace("{0}", "ipvsadm")
 
 
 class GuestNames(Names):
@@ -52,17 +59,48 @@ def run_step(step: Step, open_plane: Callable[[], DataPlane]) -> Answer:
     stdout, stderr = io.StringIO(), io.StringIO()
     program = Program(open_plane, lambda: step.stdin, stdout, stderr, GuestNames())
     name, *arguments = step.argv
-    if name == "ipvsadm-save":
-        status = program.save(arguments)
-    elif name == "ipvsadm-restore":
-        status = program.restore()
-    else:
-        status = program.run(arguments)
+    with without_deviation(arguments, step.stdin):
+        if name == "ipvsadm-save":
+            status = program.save(arguments)
+        elif name == "ipvsadm-restore":
+            status = program.restore()
+        else:
+            status = program.run(arguments)
     return Answer(stdout.getvalue(), stderr.getvalue(), status)
+
+
+@contextmanager
+def without_deviation(arguments: Sequence[str], stdin: str) -> Iterator[None]:
+    """The one deviation on purpose, off for command lines that have it: ``-a ... -b`` is FULLNAT.
+
+    The real program takes that ``-b`` with a value, and refuses it; all else that it says of
+    such a line is compared.
+    """
+    lines = [arguments, *(words for _, words in command_lines(stdin))]
+    if not any(_says_fullnat(words) for words in lines):
+        yield
+        return
+    with patch.dict(FOLLOWING):
+        del FOLLOWING["add-server"], FOLLOWING["edit-server"]
+        yield
+
+
+def _says_fullnat(words: Sequence[str]) -> bool:
+    scanner = Scanner(words)
+    try:
+        for option, _ in scanner.options():
+            if option.long == "fullnat":
+                return True
+            if scanner.vocabulary is FIRST:
+                scanner.vocabulary = following(option.long)
+    except ScanError:
+        pass
+    return False
 
 
 def comparable(answer: Answer) -> Answer:
     """An answer without what may differ."""
-    stdout = _THRESHOLDS.sub(r"\1", _SIZE.sub(r"\1 (size=N)", answer.stdout))
+    stdout = answer.stdout.replace(_OWN_USAGE, "")
+    stdout = _THRESHOLDS.sub(r"\1", _SIZE.sub(r"\1 (size=N)", stdout))
     stdout = _MARK.sub(lambda found: f"{found[1]}{int(found[2]) & 0xFFFFFFFF}", stdout)
     return Answer(stdout, answer.stderr, answer.status)
