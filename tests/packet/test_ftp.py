@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from tests.packet.director import XDP_DROP, XDP_PASS, Director, Server
 from tests.packet.frames import TCP, Datagram
 from tests.packet.ftp_talk import CLIENT, DATA, MODULUS, RIP, VIP, Talk, announced, commas, serve
-from xlvs.dataplane import layout
+from xlvs.dataplane import layout, libbpf
+from xlvs.dataplane.migrate import Migration
 from xlvs.model import Forward
 
 pytestmark = pytest.mark.root
@@ -202,6 +204,41 @@ def test_a_control_connection_replaced_by_another_lives_on_for_its_data(director
     ours = [conn for conn in director.connections() if conn.cport]
     assert sorted(layout.TCP_STATES[conn.state & 0xF] for conn in ours) == ["SYN_RECV", "TIME_WAIT"]
     assert anew.hears(flags="SA").source == VIP[4]
+
+
+@pytest.mark.parametrize("servers", [1, 2])
+def test_a_replaced_control_connection_keeps_no_key_in_new_tables(director: Director, servers: int) -> None:
+    """It is in a later slot than its successor: whoever is copied last would have the keys."""
+    director.service(
+        VIP[4], TCP, [Server(f"10.19.0.{11 + n}", 21, Forward.MASQ) for n in range(servers)], port=21
+    )
+    first = Talk(director, rip=f"10.19.0.{10 + servers}").open()
+    first.passive(PORT)
+    first.says(flags="FA")
+    first.hears(flags="FA")
+    (old,) = (slot for slot in director.live_slots() if director.conn_row(slot).cport)
+    rows = [director.conn_row(slot) for slot in range(old, director.slots)]
+    held = [row for row in rows if row.phase & layout.PHASE == layout.FREE]
+    for row in held:
+        row.phase |= layout.CLAIMED  # only earlier slots are free
+    Talk(director, rip=RIP[4]).says(flags="S")
+    for row in held:
+        row.phase &= ~layout.PHASE
+    (new,) = (slot for slot in director.live_slots() if director.conn_row(slot).cport and slot != old)
+    assert new < old
+    with closing(Director(director.slots)) as other:
+        Migration(director.tables, other.plane, other.slots).begin()
+        assert len(other.connections()) == 3
+        # The announced one's, and its own two.
+        assert sorted(each & layout.REF_SLOT == new for each in references(other)) == [False, True, True]
+        assert old not in {each & layout.REF_SLOT for each in references(other)}
+
+
+def references(director: Director) -> list[int]:
+    """What the IPv4 index names."""
+    index = director.tables.fd("conn_index4")
+    found = [libbpf.lookup(index, key, 4) for key in list(libbpf.keys(index, 16))]
+    return [int.from_bytes(each, "little") for each in found if each]
 
 
 class Stream:

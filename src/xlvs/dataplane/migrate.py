@@ -115,12 +115,23 @@ class Migration:
         row.phase = layout.LIVE
         self._placed[slot], self._copied[slot] = place, content
         ctypes.memmove(ctypes.addressof(self._new(place)), ctypes.addressof(row), _SIZE)
-        for key, reference in _keys(row, place):
-            libbpf.update(self._index[len(key)], key, reference.to_bytes(4, "little"))
+        if not self._replaced(row, slot):
+            for key, reference in _keys(row, place):
+                libbpf.update(self._index[len(key)], key, reference.to_bytes(4, "little"))
         if row.flags & layout.CONN_ENGINE:
             size = ctypes.sizeof(layout.EngineData)
             data = libbpf.lookup(self._tables.fd("engine_data"), slot.to_bytes(4, "little"), size)
             libbpf.update(self._engine_data, place.to_bytes(4, "little"), data or bytes(size))
+
+    def _replaced(self, row: layout.ConnRow, slot: int) -> bool:
+        """Whether its keys are its successor's, and it lives on for those that hang on it (reuse.h)."""
+        if not row.flags & layout.CONN_WATCHED:
+            return False
+        maps = {16: self._tables.fd("conn_index4"), 40: self._tables.fd("conn_index6")}
+        return all(
+            libbpf.lookup(maps[len(key)], key, 4) != reference.to_bytes(4, "little")
+            for key, reference in _keys(row, slot)
+        )
 
     def _renew(self, slot: int, row: bytes) -> None:
         """What packets changed, unless packets have changed the copy too: that is the newer one."""
