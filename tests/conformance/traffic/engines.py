@@ -62,6 +62,9 @@ class Director(Protocol):
     def stop(self) -> None:
         """End, and leave nothing behind."""
 
+    def forgive(self, seconds: float) -> None:
+        """Make connections younger by the time that the player took, which no scenario asked for."""
+
     def ipvsadm(self, arguments: Sequence[str], typed: str = "") -> str:
         """Run ipvsadm with ``typed`` as its standard input; all that it printed."""
 
@@ -90,6 +93,9 @@ class Ipvs:
 
     def stop(self) -> None:
         self.ipvsadm(["-C"])
+
+    def forgive(self, seconds: float) -> None:
+        """Nobody can, with the kernel's; the real programs are quick enough."""
 
     def ipvsadm(self, arguments: Sequence[str], typed: str = "") -> str:
         run = subprocess.run(
@@ -167,12 +173,26 @@ class Xlvs:
 
     def start(self) -> None:
         from xlvs.cli.engine import open_data_plane
+        from xlvs.dataplane.tables import Tables
 
         self._call(["up", OUTSIDE, INSIDE, "--connections", "4096"])
         self._plane = open_data_plane()
+        self._tables = Tables()
 
     def stop(self) -> None:
         self._call(["down"])
+
+    def forgive(self, seconds: float) -> None:
+        import numpy
+
+        from xlvs.dataplane import layout
+
+        settings = self._tables.settings
+        rows = numpy.frombuffer(self._tables.memory("conns"), dtype=numpy.dtype(layout.ConnRow))
+        live = rows["phase"] & layout.PHASE == layout.LIVE
+        ages = (settings.now - rows["seen"][live]).astype(numpy.int32)
+        younger = numpy.clip(ages - int(seconds * settings.hz), numpy.minimum(ages, 0), None)
+        rows["seen"][live] = (settings.now - younger).astype(numpy.uint32)
 
     def ipvsadm(self, arguments: Sequence[str], typed: str = "") -> str:
         return _in_child(["xlvs", "ipvsadm", *arguments], typed)[0]

@@ -82,7 +82,9 @@ def _play(engine: str, names: list[str], cpu: int) -> Record:
     director.ipvsadm(["-R"], RESIDENT)
     try:
         for stage in stages:
+            begun = time.monotonic()
             _run(stage)
+            print(f"{stage.scenario.name} ({time.monotonic() - begun:.0f} s)", file=sys.stderr, flush=True)
         time.sleep(ESTIMATOR)
         statistics = director.ipvsadm(STATISTICS.split())
         for stage in stages:

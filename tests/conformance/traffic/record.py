@@ -20,8 +20,8 @@ from tests.guest import GuestError, run_in_guest
 BATCH = 150  # scenarios of one guest
 
 
-def play_in_guest(engine: str, names: Iterable[str], timeout: float = 600) -> Record:
-    """Play scenarios on one director in the guest."""
+def play_in_guest(engine: str, names: Iterable[str], timeout: float = 1700) -> Record:
+    """Play scenarios on one director in the guest; prints the name of each that has ended."""
     with tempfile.TemporaryDirectory() as scratch:
         share = Path(scratch)
         (share / "names").write_text("".join(f"{name}\n" for name in names))
@@ -29,18 +29,22 @@ def play_in_guest(engine: str, names: Iterable[str], timeout: float = 600) -> Re
             "mapfile -t names < /mnt/share/names; "
             f'python -m tests.conformance.traffic.play {engine} /mnt/share/record.json "${{names[@]}}"'
         )
-        result = run_in_guest(command, share=share, timeout=timeout)
+        result = run_in_guest(command, share=share, timeout=timeout, on_output=_show)
         if result.status:
             raise GuestError(f"playing on {engine} failed:\n{result.stdout}{result.stderr}")
         record: Record = json.loads((share / "record.json").read_text())
         return record
 
 
+def _show(_: str, text: str) -> None:
+    print(text, end="", file=sys.stderr, flush=True)
+
+
 def record(topic: str, names: list[str]) -> None:
     """Record scenarios of a topic, and keep what is recorded of its others."""
     found: Record = {}
     for start in range(0, len(names), BATCH):
-        found |= play_in_guest("ipvs", names[start : start + BATCH], timeout=1800)
+        found |= play_in_guest("ipvs", names[start : start + BATCH])
     kept = read(topic) if len(names) < len(topics()[topic]) else {}
     write(topic, {name: found.get(name) or kept[name] for name in topics()[topic]})
     print(f"{topic}: {len(found)} scenarios, {sum(map(len, found.values()))} lines", file=sys.stderr)

@@ -130,7 +130,7 @@ class World:
     def _settle(self) -> None:
         """Wait until the links carry frames, and forget what the kernels said meanwhile."""
         for side in (OUTSIDE, INSIDE):
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 60
             while True:
                 try:
                     self._barrier(side, 0.2)
@@ -142,7 +142,7 @@ class World:
     def exchange(self, side: str, sender: str, packet: bytes) -> list[Frame]:
         """Send a packet to the director from a machine on one side; all frames that this sets off."""
         self._send(side, sender, packet)
-        return self._barrier(side, 10)
+        return self._barrier(side, 60)
 
     def later(self) -> list[Frame]:
         """What left the director since, without a packet from here: a helper process may take its time."""

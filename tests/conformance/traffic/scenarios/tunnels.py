@@ -88,8 +88,9 @@ def scenarios() -> Iterator[Scenario]:
                 where = f"{name} tunnel for {family} over {family if outer == 'rs' else 10 - family}"
                 for text, (play, kind, port) in PLAYS.items():
                     rules = [rule.replace("{rs1}", f"{{{outer}1}}") for rule in pair(kind, port, option)]
-                    # What the director's kernel learns of a path's MTU stays in that world.
-                    world = "inside errors" if play is errors_inside else "plain"
+                    # What the director's kernel learns of a path's MTU stays in that world, and
+                    # changes what comes next: no scenario may depend on which others are played.
+                    world = f"{where}: errors" if play is errors_inside else "plain"
                     yield Scenario(f"{where}: {text}", family, rules, play, world=world)
                 if family == 4:
                     rules = ["-A -u {vip}:53 -s rr", f"-a -u {{vip}}:53 -r {{{outer}1}}:53 {option}"]
