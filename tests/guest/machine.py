@@ -57,7 +57,7 @@ class CompletedGuest:
 def run_in_guest(
     command: str,
     share: Path | None = None,
-    timeout: float = 300,
+    timeout: float = 800,
     *,
     memory: int = 2048,
     cpus: int = 2,
@@ -150,7 +150,7 @@ def _shared(tag: str, folder: Path, scratch: Path) -> Iterator[Path]:
     options = f"source={folder},cache={cache},sandbox=chroot"
     log = scratch / f"{tag}.log"
     with _process([daemon, f"--socket-path={socket}", "-o", options], log) as server:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not socket.is_socket():
             if server.poll() is not None or time.monotonic() > deadline:
                 raise GuestError(f"virtiofsd does not start: {log.read_text(errors='replace').strip()}")

@@ -12,7 +12,7 @@ import socket
 import sys
 
 SUM = 32
-PATIENCE = 3.0
+PATIENCE = 15.0
 PIECE = 1400  # bytes of data in a fragment, a multiple of eight
 
 

@@ -69,6 +69,6 @@ def typed(made: build.Lab, node: str, command: Sequence[str]) -> subprocess.Comp
 def answers(made: build.Lab, count: int, *, ipv6: bool = False, node: str = "client") -> list[str]:
     """Type ``curl`` so many times, a connection each, and give what each printed."""
     return [
-        made.run(node, ["curl", "-sS", "--max-time", "5", f"{made.topology.url(ipv6)}/"]).strip()
+        made.run(node, ["curl", "-sS", "--max-time", "20", f"{made.topology.url(ipv6)}/"]).strip()
         for _ in range(count)
     ]

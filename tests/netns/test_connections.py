@@ -166,9 +166,8 @@ def test_a_million_connections_take_seconds_and_no_memory(tmp_path: Path) -> Non
     DIRECTOR.python(FILL, str(SLOTS), text="[]")
     with open(tmp_path / "list", "wb") as file:
         command = namespaces.typed_inside(DIRECTOR.name, build.xlvs("ipvsadm", "-Lnc"))
-        metered = subprocess.run(
-            [sys.executable, "-c", METER, *command], check=True, text=True, stdout=file, stderr=subprocess.PIPE
-        )
+        command = [sys.executable, "-c", METER, *command]
+        metered = subprocess.run(command, check=True, text=True, stdout=file, stderr=subprocess.PIPE)
     status, seconds, kibibytes = json.loads(metered.stderr)
     assert status == 0
     assert (tmp_path / "list").read_bytes().count(b"\n") == SLOTS + 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -123,7 +124,9 @@ def test_a_flood_of_fragments_without_a_first_hurts_nobody() -> None:
             sent = int(done.stdout)
             held = now["handed_early"]
             turned_away = sum(now.get(name, 0) for name in ("drop_early_limited", "drop_helper_busy"))
-            assert sent > 10_000
+            assert sent > 2000
             assert held + turned_away >= sent
-            assert held <= 6 * 2 * 4096 + 7, "more than the limit of each CPU for each second"
+            assert held <= 6 * (os.cpu_count() or 1) * 4096 + 7, (
+                "more than the limit of each CPU for each second"
+            )
             assert not site.status()["helper_trouble"]

@@ -166,7 +166,7 @@ def test_http_and_https_of_one_client_stay_together(method: Method, ipv6: bool, 
 def _serve_by_mark(made: build.Lab, method: Method, ipv6: bool) -> None:
     def page(scheme: str) -> str:
         url = made.topology.url(ipv6).replace("http", scheme)
-        said = made.run("client", ["curl", "-sS", "-k", "--max-time", "5", f"{url}/"])
+        said = made.run("client", ["curl", "-sS", "-k", "--max-time", "20", f"{url}/"])
         return re.sub("<[^>]*>", "", said).strip().lower()
 
     vip = made.topology.vips[ipv6]

@@ -23,7 +23,7 @@ ASK = """if True:
     import socket, sys
     family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as asking:
-        asking.settimeout(3)
+        asking.settimeout(20)
         asking.connect((sys.argv[1], int(sys.argv[2])))
         try:
             asking.send(b"anybody?")
@@ -47,7 +47,7 @@ SINK = """if True:
 SEND = """if True:
     import hashlib, socket, sys
     data = bytes(range(251)) * 2000
-    with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=10) as peer:
+    with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=60) as peer:
         peer.sendall(data)
         peer.shutdown(socket.SHUT_WR)
         print(peer.recv(100).decode() == hashlib.sha256(data).hexdigest())"""

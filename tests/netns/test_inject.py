@@ -28,7 +28,7 @@ LISTEN = """if True:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as heard:
         heard.bind((host, port))
-        heard.settimeout(5)
+        heard.settimeout(30)
         print("ready", flush=True)
         for _ in range(count):
             data, sender = heard.recvfrom(4096)

@@ -174,7 +174,7 @@ def test_numbers_that_would_not_do(number: int) -> None:
 def test_a_lab_is_up_quickly() -> None:
     start = time.monotonic()
     with labs.lab(Method.NAT):
-        assert time.monotonic() - start < 6  # two seconds here; twice three on a busy machine
+        assert time.monotonic() - start < 30  # two seconds here; much more on a busy machine
 
 
 @pytest.fixture(scope="class", params=list(Method))

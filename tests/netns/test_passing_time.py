@@ -72,7 +72,7 @@ def test_expire_nodest_conn_ends_a_deleted_servers_connections(expire: int) -> N
     knock(6)
     assert len(listed()) == 12  # with their templates
     xlvs("ipvsadm", "-d", "-t", f"{VIP}:80", "-r", f"{SERVERS[0]}:80")
-    assert soon(lambda: len(listed()) == 6, 4) is bool(expire)
+    assert soon(lambda: len(listed()) == 6, 40 if expire else 4) is bool(expire)
     if expire:
         assert {row[5] for row in listed()} == {f"{SERVERS[1]}:80"}
 
@@ -84,7 +84,7 @@ def test_a_template_waits_for_its_connections() -> None:
     time.sleep(4)
     (template,) = (row for row in listed() if row[3].endswith(":0"))
     minutes, seconds = template[1].split(":")
-    assert 50 <= int(minutes) * 60 + int(seconds) <= 60
+    assert 30 <= int(minutes) * 60 + int(seconds) <= 60
 
 
 @pytest.mark.usefixtures("director")
@@ -93,5 +93,5 @@ def test_drop_entry_thins_out_half_open_connections() -> None:
     knock(1000)
     assert len(listed()) == 1000
     xlvs("sysctl", "drop_entry=3")
-    assert soon(lambda: len(listed()) < 950, 10)
+    assert soon(lambda: len(listed()) < 950, 40)
     xlvs("sysctl", "drop_entry=0")

@@ -215,7 +215,9 @@ class TestSilence:
             )
         for family in ("-4", "-6"):
             made.run("rs1", ["ip", family, "neigh", "flush", "all"])
-        sniffer = made.start("rs1", ["tcpdump", "-lnni", "eth0", "--direction=out", "arp or icmp6"])
+        sniffer = made.start(
+            "rs1", ["tcpdump", "-lnni", "eth0", "--immediate-mode", "--direction=out", "arp or icmp6"]
+        )
         try:
             assert sniffer.stderr is not None
             while "listening" not in sniffer.stderr.readline():
@@ -224,7 +226,7 @@ class TestSilence:
             for vip in (VIP4, VIP6):
                 made.run("router", ["ip", "neigh", "del", vip, "dev", "eth1"])
                 made.run("client", ["ping", "-c", "1", "-W", "2", vip])
-            time.sleep(0.3)
+            time.sleep(1)
         finally:
             sniffer.terminate()
         return sniffer.communicate()[0]

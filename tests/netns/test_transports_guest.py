@@ -33,7 +33,7 @@ SUMS = {
 
 def guest(what: str) -> object:
     command = f"modprobe -a veth bridge {MODULES[what]} && {sys.executable} -m {__name__} {what}"
-    done = run_in_guest(command, timeout=900)
+    done = run_in_guest(command, timeout=800)
     assert done.status == 0, done.stdout + done.stderr
     return json.loads(done.stdout)
 

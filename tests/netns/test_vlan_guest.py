@@ -94,7 +94,7 @@ def observe() -> dict[str, object]:
         )
         assert talk.stdout
         talk.stdout.readline()
-        time.sleep(1)
+        time.sleep(3)
         found = json.loads(talk.communicate()[0])
         seen[server_address] = [
             each["received"] == each["sent"] > 0 and not (each["error"] or each["wrong"]) for each in found

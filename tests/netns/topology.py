@@ -86,7 +86,7 @@ class Site:
 
     def assert_sound(self) -> dict[str, Any]:
         """Nothing leaked, lost or stuck, loads right; looks again where packets moved meanwhile."""
-        for _ in range(5):
+        for _ in range(10):
             found = self.audit()
             if not any(found[what] for what in ("stuck", "leaked", "missing", "loads")):
                 return found

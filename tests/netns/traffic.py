@@ -19,7 +19,7 @@ from typing import cast
 
 RECORD = struct.Struct("!QQ48s")  # conversation, number, filling
 NAME = 16  # bytes of a server's name, sent first
-PATIENCE = 15.0  # seconds for what is still on its way at the end
+PATIENCE = 60.0  # seconds for what is still on its way at the end
 
 
 @dataclass
@@ -150,7 +150,7 @@ async def talk_udp(
         transport.sendto(record(number, seen.sent))
         seen.sent += 1
         await asyncio.sleep(pause)
-    deadline = time.monotonic() + 1.5
+    deadline = time.monotonic() + 3
     while seen.received < seen.sent and time.monotonic() < deadline:
         await asyncio.sleep(0.05)
     transport.close()

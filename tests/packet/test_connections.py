@@ -221,7 +221,7 @@ def test_expiry_frees_slot_keys_and_counters(director: Director) -> None:
     goes.timeout = 0
     goes.seen = director.now() - settings.hz & 0xFFFFFFFF
     assert libbpf.test_run(director.plane.program_fd("xlvs_arm"), bytes(64))[0] == 0
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while len(director.connections()) > 1 and time.monotonic() < deadline:
         time.sleep(0.01)
     settings.flags |= layout.MIGRATING  # keep the timer's hands off the next test

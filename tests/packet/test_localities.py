@@ -52,10 +52,12 @@ def minute(director: Director, number: int) -> None:
     settings.tick_ns, settings.scan_chunk = 2_000_000, 1
     settings.localities_round, settings.localities_due = number - 1, director.now()
     assert libbpf.test_run(director.plane.program_fd("xlvs_arm"), bytes(64))[0] == 0
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while settings.localities_round != number and time.monotonic() < deadline:
         time.sleep(0.01)
-    time.sleep(0.05)  # the walk itself
+    sweep = settings.scan_next
+    while settings.scan_next == sweep and time.monotonic() < deadline:
+        time.sleep(0.01)  # the walk is over when the timer is at its next tick
     settings.flags |= layout.MIGRATING  # keep the timer's hands off the next test
     assert settings.localities_round == number
 

@@ -118,18 +118,18 @@ class TestTwos:
 
     def test_a_loaded_one_is_chosen_only_if_drawn_twice(self, director: Director) -> None:
         busy, idle = self.shares(director, [50, 50], [1000, 0], 2000)
-        assert busy == pytest.approx(0.25, abs=0.05)
-        assert idle == pytest.approx(0.75, abs=0.05)
+        assert busy == pytest.approx(0.25, abs=0.07)
+        assert idle == pytest.approx(0.75, abs=0.07)
 
     def test_draws_are_by_weight(self, director: Director) -> None:
         """The same load for each weight: the first draw decides."""
         shares = self.shares(director, [100, 300, 600], [100, 300, 600], 3000)
-        assert shares == pytest.approx([0.1, 0.3, 0.6], abs=0.04)
+        assert shares == pytest.approx([0.1, 0.3, 0.6], abs=0.06)
 
     def test_order_of_loads_is_order_of_shares(self, director: Director) -> None:
         """Of n equal ones the k-th least loaded gets (2(n-k)+1)/n^2."""
         shares = self.shares(director, [100] * 4, [10, 20, 30, 40], 3000)
-        assert shares == pytest.approx([7 / 16, 5 / 16, 3 / 16, 1 / 16], abs=0.04)
+        assert shares == pytest.approx([7 / 16, 5 / 16, 3 / 16, 1 / 16], abs=0.06)
 
     @some_examples
     @given(weights=st.lists(st.integers(0, 5), max_size=6), busy=st.sets(st.integers(0, 5)))

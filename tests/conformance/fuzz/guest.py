@@ -70,7 +70,7 @@ class _Run:
 _LISTED = _Run(("-R",), "".join(f"{listing}\n" for listing in LISTINGS))
 
 
-def ask(sequences: Sequence[Sequence[Command]], timeout: float = 280) -> Asked:
+def ask(sequences: Sequence[Sequence[Command]], timeout: float = 800) -> Asked:
     """Run sequences in one guest, each from an empty table; ``timeout`` is in seconds."""
     with tempfile.TemporaryDirectory(prefix="xlvs-fuzz.") as scratch:
         share = Path(scratch)

@@ -99,7 +99,7 @@ print("as the real one")
 def _run(script: str, tmp_path: Path, prologue: str = "modprobe ip_vs") -> str:
     (tmp_path / "script.py").write_text(script.format(repository=str(REPOSITORY)))
     python = shlex.quote(str(REPOSITORY / ".venv/bin/python"))
-    done = run_in_guest(f"{prologue}\n{python} /mnt/share/script.py", share=tmp_path, timeout=280)
+    done = run_in_guest(f"{prologue}\n{python} /mnt/share/script.py", share=tmp_path, timeout=800)
     assert done.status == 0, f"{done.stdout}{done.stderr}"
     assert "Traceback" not in done.stderr
     return done.stdout

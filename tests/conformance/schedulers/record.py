@@ -14,7 +14,7 @@ from tests.guest import GuestError, run_in_guest
 RECORDING = Path(__file__).with_name("recording.json")
 
 
-def play_in_guest(names: Iterable[str] = (), timeout: float = 900) -> dict[str, str]:
+def play_in_guest(names: Iterable[str] = (), timeout: float = 1700) -> dict[str, str]:
     """The real IPVS's answers in these scenarios (all, where none is named)."""
     with tempfile.TemporaryDirectory() as scratch:
         words = ["-m", "tests.conformance.schedulers.kernel", "/mnt/share/answers.json", *names]

@@ -21,6 +21,7 @@ from tests.conformance.schedulers.scenarios import (
     Wait,
     scenarios,
 )
+from tests.guest import GuestError
 from tests.packet.director import Director
 from tests.packet.frames import Datagram
 from tests.packet.histories import age
@@ -136,6 +137,12 @@ def test_the_programs_choose_as_the_kernel_did(
 
 @pytest.mark.guest
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_the_kernel_still_chooses_so(recording: dict[str, str]) -> None:
     names = random.sample(list(scenarios()), RECHECKED)
-    assert play_in_guest(names) == {name: recording[name] for name in names}
+    try:
+        found = play_in_guest(names)
+    except GuestError as error:  # where it gets no processor for long, connections end too soon
+        print(f"once more: {error}")
+        found = play_in_guest(names)
+    assert found == {name: recording[name] for name in names}

@@ -190,9 +190,11 @@ class Xlvs:
         settings = self._tables.settings
         rows = numpy.frombuffer(self._tables.memory("conns"), dtype=numpy.dtype(layout.ConnRow))
         live = rows["phase"] & layout.PHASE == layout.LIVE
-        ages = (settings.now - rows["seen"][live]).astype(numpy.int32)
+        # Jiffies come round, and do so five minutes after a kernel has begun.
+        now = numpy.uint32(settings.now)
+        ages = (now - rows["seen"][live]).astype(numpy.int32)
         younger = numpy.clip(ages - int(seconds * settings.hz), numpy.minimum(ages, 0), None)
-        rows["seen"][live] = (settings.now - younger).astype(numpy.uint32)
+        rows["seen"][live] = now - younger.astype(numpy.uint32)
 
     def ipvsadm(self, arguments: Sequence[str], typed: str = "") -> str:
         return _in_child(["xlvs", "ipvsadm", *arguments], typed)[0]
