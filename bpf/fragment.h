@@ -24,6 +24,7 @@
 #define CONFLICT_PART	     20
 #define EARLY_A_SECOND	     4096 /* fragments given to the helper, by each CPU */
 #define MOST_DATAGRAM	     65535
+#define MOST_TCP_HEADER	     60
 #define IPV6_FRAGMENT_HEADER 8
 
 static __always_inline void datagram_key(const struct packet *p, const struct fragment *f,
@@ -111,6 +112,17 @@ static __always_inline bool datagram_flow(const struct xlvs_datagram *d, struct 
 	return flow->conn && conn_in_use(flow->conn) && flow_holds(flow);
 }
 
+/*
+ * Whether a later fragment overlaps the largest TCP header, which the first one must hold: put
+ * together, it might bring options in that were not looked at (RFC 3128).
+ */
+static __always_inline bool hides_options(const struct xlvs_scratch *notes,
+					  const struct xlvs_conn *conn)
+{
+	return notes->fragment.offset < MOST_TCP_HEADER &&
+	       has_watched_options(&notes->packet, conn);
+}
+
 /* A fragment that is not the first. */
 static __always_inline int follow(struct xdp_md *ctx, struct xlvs_scratch *notes,
 				  const struct xlvs_datagram_key *key,
@@ -134,6 +146,8 @@ static __always_inline int follow(struct xdp_md *ctx, struct xlvs_scratch *notes
 	if (d->kind == XLVS_DATAGRAM_KERNEL)
 		return pass_as(XLVS_NOT_OURS);
 	if (d->kind != XLVS_DATAGRAM_FLOW || !datagram_flow(d, &flow))
+		return drop_as(XLVS_DROP_FRAGMENT);
+	if (!is_reply(&flow) && hides_options(notes, flow.conn))
 		return drop_as(XLVS_DROP_FRAGMENT);
 	*(__be32 *)&notes->packet.sport = d->ports; /* a tunnel may go by them */
 	return relay_on(ctx, notes, &flow, RELAY_LATER, notes->fragment.size, false);

@@ -16,7 +16,9 @@
 #include "expect.h"
 #include "ftp_shift.h"
 #include "ftp_text.h"
+#include "insert.h"
 #include "known.h"
+#include "tcp_options.h"
 
 #define LONGEST_SUMMED (CHECKSUM_CHUNK * CHECKSUM_CHUNKS)
 
@@ -153,28 +155,6 @@ static __always_inline bool ftp_await_client(const struct flow *control, const s
 	}
 	__sync_fetch_and_add(&set->expected, 1); /* taken back when it ends */
 	return ftp_announce(control, port, XLVS_CONN_NO_CPORT, notes, set);
-}
-
-/* The IP packet is this much longer now. */
-static __noinline bool ip_resize(struct xdp_md *ctx, const struct packet *p, __s32 grown)
-{
-	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	struct ipv6hdr *ip6 = data + l3_of(p);
-	struct iphdr *ip = (void *)ip6;
-	__be16 old;
-
-	if (p->family == XLVS_IPV6) {
-		if ((void *)(ip6 + 1) > end)
-			return false;
-		ip6->payload_len = bpf_htons(bpf_ntohs(ip6->payload_len) + grown);
-		return true;
-	}
-	if ((void *)(ip + 1) > end)
-		return false;
-	old = ip->tot_len;
-	ip->tot_len = bpf_htons(bpf_ntohs(old) + grown);
-	ip->check = csum_replace(ip->check, old, ip->tot_len);
-	return true;
 }
 
 /* Put the text in notes->made in place of what was read; false where there is no room. */
@@ -315,7 +295,7 @@ static __always_inline enum xlvs_outcome ftp_request(struct xdp_md *ctx, const s
 	place = ftp_unshift(conn, s.acknowledged);
 	if (place != s.acknowledged && !tcp_store(ctx, p, l4_of(p) + 8, place))
 		return XLVS_DROP_MALFORMED;
-	return ftp_unshift_sack(ctx, p, conn, s.text, notes) ? XLVS_FORWARDED : XLVS_DROP_MALFORMED;
+	return XLVS_FORWARDED;
 }
 
 /* IPVS drops a client's packet after it was counted, and a server's before. */

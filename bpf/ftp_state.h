@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What the readers of FTP's text and of TCP's options keep in the CPU's scratch: of what
- * lies on the stack the verifier follows every value through every round of a loop.
+ * What the readers of FTP's text keep in the CPU's scratch: of what lies on the stack the
+ * verifier follows every value through every round of a loop.
  */
 #ifndef XLVS_FTP_STATE_H
 #define XLVS_FTP_STATE_H
@@ -69,17 +69,9 @@ struct ftp_search {
 	bool over; /* EPSV for another family: nothing else is looked at */
 };
 
-struct option_walk {
-	__u32 next;
-	__u32 length;
-	__u32 sack; /* where its blocks begin; 0: there is none */
-	__u32 blocks;
-};
-
 struct ftp_state {
 	struct ftp_reader reader;
 	struct ftp_search search;
-	struct option_walk walk;
 };
 
 #endif

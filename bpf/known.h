@@ -9,9 +9,11 @@
 #include "forward/nat.h"
 #include "forward/tun.h"
 #include "related.h"
+#include "relay_on.h"
 #include "sctp.h"
 #include "service.h"
 #include "tcp.h"
+#include "tcp_options.h"
 #include "transport.h"
 #include "tunnel.h"
 
@@ -162,6 +164,8 @@ static __always_inline int forward_request(struct xdp_md *ctx, const struct pack
 	struct xlvs_hop hop;
 
 	if (method == XLVS_MASQ) {
+		if (!special && unlikely(has_odd_options(ctx, p)))
+			return opening_on(ctx, p, flow, true);
 		t.sport = p->sport;
 		t.dport = conn->dport;
 		set_address(t.saddr, p->saddr, p->family);
@@ -221,7 +225,9 @@ static __always_inline int handle_known(struct xdp_md *ctx, const struct packet 
 	bool reply = is_reply(flow);
 	struct xlvs_dest *dest;
 
-	if (!special && unlikely(flow->conn->flags & XLVS_CONN_SPECIAL)) {
+	if (!special && unlikely(flow->conn->flags & (XLVS_CONN_SPECIAL | XLVS_CONN_OPENING))) {
+		if (flow->conn->flags & XLVS_CONN_OPENING)
+			return opening_on(ctx, p, flow, false);
 		bpf_tail_call(ctx, &programs, XLVS_PROG_SPECIAL);
 		return drop_as(XLVS_DROP_RACE);
 	}

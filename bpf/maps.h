@@ -12,6 +12,7 @@
 
 #include "abi.h"
 #include "ftp_state.h"
+#include "option_state.h"
 #include "parse.h"
 #include "schedule/state.h"
 #include "sip_state.h"
@@ -166,10 +167,11 @@ struct xlvs_scratch {
 	struct ftp_state ftp;
 	struct sip_walk sip;
 	__u8 made[MADE_SIZE]; /* what FTP writes instead */
-	struct xlvs_hop own;  /* the link addresses that a packet came with */
-	struct xlvs_hop hop;  /* of a packet whose way is not kept anywhere */
-	__u32 counted_dest;   /* whose packet it is that is too big, */
-	__u32 counted_reply;  /* and which way it goes */
+	struct option_edit edit;
+	struct xlvs_hop own; /* the link addresses that a packet came with */
+	struct xlvs_hop hop; /* of a packet whose way is not kept anywhere */
+	__u32 counted_dest;  /* whose packet it is that is too big, */
+	__u32 counted_reply; /* and which way it goes */
 	__u32 error_mtu;
 	__u8 error_source[16];
 	__u8 error_type; /* of XLVS_TOLD_CLIENT */

@@ -159,6 +159,21 @@ static __always_inline bool is_ftp_control(const struct packet *p, __u32 flags)
 	       (flags & (XLVS_CONN_METHOD | XLVS_CONN_LOCAL)) == XLVS_MASQ;
 }
 
+/*
+ * How the real server is told of the client: where it sees somebody else, or wants to be told
+ * in front of the payload. A connection that the director has not seen begin is not touched.
+ */
+static __always_inline __u32 telling(const struct packet *p, const struct xlvs_service *service,
+				     __u32 flags)
+{
+	if (p->protocol != IPPROTO_TCP || !(p->tcp & TCP_SYN) || !is_translated(flags))
+		return 0;
+	if (service->client_address == XLVS_TELL_TOA &&
+	    !(flags & (XLVS_CONN_LOCAL | XLVS_CONN_OWN)))
+		return XLVS_CONN_OPENING | XLVS_CONN_TOA;
+	return 0;
+}
+
 /* Make the packet's own connection to its destination; null: to where it wanted to go. */
 static __always_inline enum admission
 connect_to(const struct packet *p, const struct xlvs_service *service, const struct xlvs_dest *dest,
@@ -187,6 +202,7 @@ connect_to(const struct packet *p, const struct xlvs_service *service, const str
 		birth->flags |= XLVS_CONN_SHIFTED;
 		birth->sequence = notes->sequence;
 	}
+	birth->flags |= telling(p, service, birth->flags);
 	made = conn_create();
 	if (made != CREATED)
 		return admission_of(made);

@@ -91,7 +91,8 @@ struct relay_note {
 	__u32 bytes;
 	__u32 ref; /* its connection */
 	__u32 generation;
-	__u32 once; /* that one is for this packet alone */
+	__u32 once;  /* that one is for this packet alone */
+	__u32 noted; /* the packet was counted, and noted on its connection */
 };
 
 /* The offsets with bounds that the verifier can see; extension headers make l4 large. */

@@ -250,7 +250,8 @@ static __always_inline int relay(struct xdp_md *ctx, struct xlvs_scratch *notes,
 		return destination_gone(ctx, flow, set);
 	if (bpf_xdp_load_bytes(ctx, 0, notes->own.dmac, 12)) /* both link addresses, as they came */
 		return drop_as(XLVS_DROP_MALFORMED);
-	relay_note(&notes->packet, flow, dest, &r, set);
+	if (!notes->relayed.noted)
+		relay_note(&notes->packet, flow, dest, &r, set);
 	if (is_reply(flow))
 		return relay_reply(ctx, &notes->packet, flow, &r, set, &notes->own);
 	return relay_request(ctx, &notes->packet, flow, dest, &r, set, &notes->own);

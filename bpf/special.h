@@ -10,6 +10,7 @@
 #include "event.h"
 #include "known.h"
 #include "leave.h"
+#include "relay_on.h"
 #include "reuse.h"
 #include "transport.h"
 #include "walk.h"
@@ -105,10 +106,8 @@ static __always_inline int handle_special(struct xdp_md *ctx, const struct xlvs_
 		return is_ipsec(p->protocol) ? pass_as(XLVS_NOT_OURS) : offer_new(ctx, p, set);
 	if (!is_reply(&flow) && denied_by_now(flow.conn->dest))
 		return drop_as(XLVS_DROP_DENIED);
-	if (flow.conn->flags & XLVS_CONN_WATCHED) {
-		bpf_tail_call(ctx, &programs, XLVS_PROG_FTP);
-		return drop_as(XLVS_DROP_RACE);
-	}
+	if (flow.conn->flags & XLVS_CONN_WATCHED)
+		return opening_on(ctx, p, &flow, false); /* and from there to FTP's */
 	verdict = handle_known(ctx, p, &flow, set, true);
 	if (once && ends_at_once(flow.conn))
 		conn_end(flow.conn, flow.ref & XLVS_REF_SLOT);

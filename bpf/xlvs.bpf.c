@@ -13,6 +13,7 @@
 #include "icmp.h"
 #include "known.h"
 #include "leave.h"
+#include "opening.h"
 #include "relay.h"
 #include "reuse.h"
 #include "special.h"
@@ -58,6 +59,15 @@ int xlvs_ftp(struct xdp_md *ctx)
 	struct xlvs_scratch *notes = scratch_get();
 
 	return set && notes ? handle_ftp(ctx, notes, set) : XDP_PASS;
+}
+
+/* TCP's beginnings, and its options. */
+SEC("xdp")
+int xlvs_opening(struct xdp_md *ctx)
+{
+	struct xlvs_settings *set = settings_get();
+
+	return set ? handle_opening(ctx, set) : XDP_PASS;
 }
 
 /* Fragments, and packets behind IPv6 extension headers. */

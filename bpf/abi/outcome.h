@@ -5,7 +5,8 @@
 
 /*
  * What became of a packet. Every packet that enters gets exactly one outcome, save
- * that HANDED_* packets get a second one from the tc companion.
+ * that HANDED_* packets get a second one from the tc companion, and TOA_LEFT_OUT counts
+ * something else about packets that get one besides.
  */
 #define XLVS_OUTCOMES(X)                                                                 \
 	X(FORWARDED, "forwarded by XDP")                                                 \
@@ -18,6 +19,7 @@
 	X(HANDED_DEVICE, "handed to the tc companion: device without XDP transmit")      \
 	X(HANDED_SEGMENTS, "handed to the tc companion: segments not cut yet (GSO)")     \
 	X(HANDED_OWN, "handed to the tc companion: the director's own connection")       \
+	X(TOA_LEFT_OUT, "no room in it for the client's address (counted besides)")      \
 	X(HANDED_EARLY, "fragment before its first: waits in the helper")                \
 	X(HANDED_SPLIT, "larger than the path's MTU: the helper makes fragments of it")  \
 	X(DROP_FRAGMENT, "fragment that fits no datagram")                               \

@@ -14,7 +14,8 @@ enum xlvs_program {
 	XLVS_PROG_FTP,	    /* control connections of FTP */
 	XLVS_PROG_FRAGMENT, /* fragments, and IPv6 extension headers */
 	XLVS_PROG_ICMP,
-	XLVS_PROG_RELAY, /* fragments, errors and extended packets on their way */
+	XLVS_PROG_RELAY,   /* fragments, errors and extended packets on their way */
+	XLVS_PROG_OPENING, /* TCP's beginnings, and its options */
 	XLVS_PROGRAMS,
 };
 

@@ -95,6 +95,7 @@ OUTCOMES = (
     ("handed_device", "handed to the tc companion: device without XDP transmit"),
     ("handed_segments", "handed to the tc companion: segments not cut yet (GSO)"),
     ("handed_own", "handed to the tc companion: the director's own connection"),
+    ("toa_left_out", "no room in it for the client's address (counted besides)"),
     ("handed_early", "fragment before its first: waits in the helper"),
     ("handed_split", "larger than the path's MTU: the helper makes fragments of it"),
     ("drop_fragment", "fragment that fits no datagram"),
@@ -141,6 +142,7 @@ PROGRAMS = (
     "xlvs_fragment",
     "xlvs_icmp",
     "xlvs_relay",
+    "xlvs_opening",
 )  # enum xlvs_program
 
 MIGRATING, HOLD, HAS_MARKS, HAS_FTP, HAS_PORT0, HAS_CALLERS = 1, 2, 4, 8, 16, 32  # settings.flags
