@@ -160,18 +160,19 @@ static __always_inline bool is_ftp_control(const struct packet *p, __u32 flags)
 }
 
 /*
- * How the real server is told of the client: where it sees somebody else, or wants to be told
- * in front of the payload. A connection that the director has not seen begin is not touched.
+ * What is done about a connection's options while it is opened (opening.h). The director's own
+ * server or client needs no option to be told. A connection that the director has not seen
+ * begin is not touched.
  */
-static __always_inline __u32 telling(const struct packet *p, const struct xlvs_service *service,
-				     __u32 flags)
+static __always_inline __u32 opening_flags(const struct packet *p,
+					   const struct xlvs_service *service, __u32 flags)
 {
 	if (p->protocol != IPPROTO_TCP || !(p->tcp & TCP_SYN) || !is_translated(flags))
 		return 0;
 	if (service->client_address == XLVS_TELL_TOA &&
 	    !(flags & (XLVS_CONN_LOCAL | XLVS_CONN_OWN)))
 		return XLVS_CONN_OPENING | XLVS_CONN_TOA;
-	return 0;
+	return has_local(flags) ? XLVS_CONN_OPENING : 0;
 }
 
 /* Make the packet's own connection to its destination; null: to where it wanted to go. */
@@ -202,7 +203,7 @@ connect_to(const struct packet *p, const struct xlvs_service *service, const str
 		birth->flags |= XLVS_CONN_SHIFTED;
 		birth->sequence = notes->sequence;
 	}
-	birth->flags |= telling(p, service, birth->flags);
+	birth->flags |= opening_flags(p, service, birth->flags);
 	made = conn_create();
 	if (made != CREATED)
 		return admission_of(made);
