@@ -81,7 +81,7 @@ _YET = "no effect yet"
 OWN = {
     each.name: each
     for each in (
-        Sysctl("toa_kind", (254,), low=1, high=254, note=_YET),
+        Sysctl("toa_kind", (254,), low=1, high=254),
         Sysctl("local_port_low", (5000,), low=1, high=65535),
         Sysctl("local_port_high", (65535,), low=1, high=65535),
         Sysctl("expire_reset", (1,), low=0, high=1, note=_YET),
