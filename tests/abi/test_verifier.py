@@ -10,7 +10,7 @@ import pytest
 
 from tests.guest import run_in_guest
 from xlvs.dataplane import libbpf, tables
-from xlvs.realserver import decap
+from xlvs.realserver import decap, toa
 
 # Half of the verifier's own limit (BPF_COMPLEXITY_LIMIT_INSNS, a million).
 BUDGET = 500_000
@@ -23,7 +23,7 @@ def verified() -> dict[str, int]:
     plane = tables.open_object()
     for name in ("conns", "conn_index4", "conn_index6"):
         plane.set_max_entries(name, 1024)
-    for loaded in (plane, libbpf.BpfObject(decap.OBJECT)):
+    for loaded in (plane, libbpf.BpfObject(decap.OBJECT), libbpf.BpfObject(toa.OBJECT)):
         with loaded:
             loaded.load()
             counts |= {name: libbpf.program_info(loaded.program_fd(name))[1] for name in loaded.programs()}
@@ -36,7 +36,7 @@ def check(counts: dict[str, int], kernel: str, terminal: pytest.CaptureFixture[s
         print(f"\nverified instructions on {kernel}:")
         for name, count in counts.items():
             print(f"  {name:<16}{count:>9,}")
-    assert {"xlvs_known", "xlvs_new", "xlvs_error", "decapsulate"} <= set(counts)
+    assert {"xlvs_known", "xlvs_new", "xlvs_error", "decapsulate", *toa.HOOKS} <= set(counts)
     assert all(0 < count <= BUDGET for count in counts.values()), counts
 
 

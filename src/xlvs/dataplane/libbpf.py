@@ -94,6 +94,18 @@ class _LinkInfo(ctypes.Structure):
     )
 
 
+class _CgroupLinkInfo(ctypes.Structure):
+    # struct bpf_link_info for cgroup links (linux/bpf.h).
+    _fields_ = (
+        ("type", ctypes.c_uint32),
+        ("id", ctypes.c_uint32),
+        ("prog_id", ctypes.c_uint32),
+        ("pad", ctypes.c_uint32),
+        ("cgroup_id", ctypes.c_uint64),
+        ("rest", ctypes.c_uint8 * 64),
+    )
+
+
 class _MapInfo(ctypes.Structure):
     # The head of struct bpf_map_info (linux/bpf.h).
     _fields_ = (
@@ -361,6 +373,22 @@ def attach_xdp(program_fd: int, ifindex: int, flags: int) -> int:
     options = _LinkCreateOpts(sz=ctypes.sizeof(_LinkCreateOpts), flags=flags)
     result = _lib().bpf_link_create(program_fd, ifindex, BPF_XDP, ctypes.byref(options))
     return _checked(result, f"attaching XDP to interface {ifindex}")
+
+
+def attach_cgroup(program_fd: int, cgroup_fd: int, attach_type: int) -> int:
+    """Attach a program to a cgroup with a bpf_link, beside what is there; returns the link's descriptor.
+
+    ``attach_type`` is one of enum bpf_attach_type (linux/bpf.h).
+    """
+    result = _lib().bpf_link_create(program_fd, cgroup_fd, attach_type, None)
+    return _checked(result, "attaching to a cgroup")
+
+
+def link_cgroup(link_fd: int) -> int:
+    """The id of the cgroup that a link is attached to; 0 when that was removed."""
+    info = _CgroupLinkInfo()
+    _object_info(link_fd, info)
+    return int(info.cgroup_id)
 
 
 def update_link(link_fd: int, program_fd: int) -> None:

@@ -109,6 +109,18 @@ def _outer_root() -> str:
     return f"/proc/{pid}/root"
 
 
+def outer_root() -> str:
+    """What leads to the file system of the outermost mount namespace; "" where that is our own."""
+    return _outer_root()
+
+
+def outer_mounts() -> list[tuple[str, str]]:
+    """Mount points of the outermost mount namespace, each with its file system type."""
+    with open(f"/proc/{_outermost_pid()}/mounts", encoding="utf-8") as file:
+        lines = [line.split(" ") for line in file]
+    return [(line[1].encode().decode("unicode_escape"), line[2]) for line in lines]
+
+
 def leave_mount_namespace() -> None:
     """Go where the bpffs is mounted, for good: the way through an ancestor ends with it."""
     if _outer_root():

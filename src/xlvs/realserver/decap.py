@@ -16,6 +16,7 @@ from contextlib import suppress
 from xlvs import dataplane
 from xlvs.dataplane import libbpf, pins
 from xlvs.errors import XlvsError
+from xlvs.realserver.counters import totals
 
 OBJECT = os.path.join(os.path.dirname(dataplane.__file__), "objects", "decap.bpf.o")
 PROGRAM = "decapsulate"
@@ -118,17 +119,9 @@ def counters(interface: str) -> dict[str, int] | None:
     if descriptor is None:
         return None
     try:
-        size = 8 * _possible_cpus()
-        values = [
-            libbpf.lookup(descriptor, i.to_bytes(4, "little"), size) or b"" for i in range(len(COUNTERS))
-        ]
+        return totals(descriptor, COUNTERS)
     finally:
         os.close(descriptor)
-    totals = [
-        sum(int.from_bytes(value[at : at + 8], "little") for at in range(0, len(value), 8))
-        for value in values
-    ]
-    return dict(zip(COUNTERS, totals, strict=True))
 
 
 def plain_commands(
@@ -225,8 +218,3 @@ def _attached_link(interface: str, index: int, program_fd: int) -> int:
             raise XlvsError(f"another XDP program is on {interface} already") from error
     # The driver has no native mode, or not for this MTU: generic mode always works.
     return libbpf.attach_xdp(program_fd, index, libbpf.XDP_FLAGS_SKB_MODE)
-
-
-def _possible_cpus() -> int:
-    with open("/sys/devices/system/cpu/possible", encoding="ascii") as file:
-        return int(file.read().strip().rpartition("-")[2].rpartition(",")[2]) + 1
