@@ -74,9 +74,10 @@ static __always_inline bool local_claim(struct xlvs_conn *conn, __u32 slot, __u3
 {
 	struct xlvs_service *service = bpf_map_lookup_elem(&services, &service_row);
 	struct local_walk *walk = &notes->local;
-	__u32 tries = LOCAL_TRIES, first, count, row;
+	__u32 tries = LOCAL_TRIES, first, count, row, found;
 	struct xlvs_local *local;
 	__u64 pool;
+	long tried;
 
 	if (!service)
 		return false;
@@ -103,8 +104,11 @@ static __always_inline bool local_claim(struct xlvs_conn *conn, __u32 slot, __u3
 		if (!local)
 			break;
 		copy_address(notes->other.daddr, local->address);
-		bpf_loop(tries, local_try, 0, 0);
-		if (READ_ONCE(walk->found)) {
+		tried = bpf_loop(tries, local_try, 0, 0);
+		found = READ_ONCE(walk->found);
+		if (tried > found)
+			__sync_fetch_and_add(&local->conflicts, tried - found);
+		if (found) {
 			walk->dry = 0;
 			copy_address(conn->laddr, notes->other.daddr);
 			conn->lport = notes->other.dport;
