@@ -75,15 +75,21 @@ def test_rules_arrive_where_packets_look(director: Alone) -> None:
     six = [f"2001:db8:1::{number}" for number in (1, 2, 3)]
     # synproxy and client_address as enum xlvs_synproxy and xlvs_client_address number them.
     assert found["80"] == {
-        **{"pools": [four, six], "synproxy": 2, "client_address": 2},
+        "pools": [four, six],
+        "synproxy": 2,
+        "client_address": 2,
         "dests": [[5, 10, 3], [5, 2, 3]],
     }
     assert found["81"] == {
-        **{"pools": [["10.1.0.1"], []], "synproxy": 0, "client_address": 1},
+        "pools": [["10.1.0.1"], []],
+        "synproxy": 0,
+        "client_address": 1,
         "dests": [[5, 2, 3]],
     }
     assert found["82"] == {
-        **{"pools": [[], []], "synproxy": 1, "client_address": 0},
+        "pools": [[], []],
+        "synproxy": 1,
+        "client_address": 0,
         "dests": [[0, 2, 3]],
     }
     # The default follows the methods: toa with FULLNAT only.
@@ -290,7 +296,7 @@ def test_status_names_addresses_that_are_not_the_hosts(director: Alone) -> None:
     ]
     director.xlvs("up", "eth0", "--no-helper")
     text = director.xlvs("status").stdout
-    assert "locals:     32, 31 of them no address of this host: answers must be routed here (10.1.0.2, " in text
+    assert (
+        "locals:     32, 31 of them no address of this host: answers must be routed here (10.1.0.2, " in text
+    )
     assert "missing:    UDP  10.0.0.1:53: no local address of IPv4" in text
-
-

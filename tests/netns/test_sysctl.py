@@ -38,12 +38,22 @@ def test_values_are_kept_all_or_none() -> None:
     assert refused.returncode == 1
     assert "net.ipv4.vs.drop_packet does not take '4'; nothing was changed" in refused.stderr
     assert value("sloppy_tcp") == "0"
+    refused = xlvs("sysctl", "sloppy_tcp=1", "toa_kind=255", check=False)
+    assert "net.ipv4.vs.toa_kind does not take '255' (it takes 1 to 254); nothing was changed" in refused.stderr
+    refused = xlvs("sysctl", "local_port_low=6000", "sloppy_tcp=1", "local_port_high=5999", check=False)
+    assert "local_port_low would be 6000, above local_port_high, which is 5999; nothing" in refused.stderr
+    assert value("sloppy_tcp") == "0"
+    xlvs("sysctl", "local_port_low=61000", "local_port_high=62000")
+    xlvs("sysctl", "local_port_low=1024", "local_port_high=1024")
+    assert (value("local_port_low"), value("local_port_high")) == ("1024", "1024")
     unknown = xlvs("sysctl", "sloppy_tcp=1", "debug_level=4", check=False)
     assert (unknown.returncode, value("sloppy_tcp")) == (1, "0")
     shown = json.loads(xlvs("sysctl", "--json").stdout)
     assert set(OWN) <= set(shown)
     assert len(set(shown) - set(OWN)) == 29  # the kernel's
-    assert shown["expire_nodest_conn"] == {"value": 1, "note": None}
+    assert shown["expire_nodest_conn"] == {"value": 1, "note": None, "own": False}
+    assert [name for name, each in shown.items() if each["own"]] == sorted(OWN)  # behind the kernel's
+    assert list(shown)[-len(OWN) :] == sorted(OWN)
     assert "netfilter" in shown["conntrack"]["note"]
     assert xlvs("sysctl", "-w", "sloppy_tcp", check=False).returncode == 1
 

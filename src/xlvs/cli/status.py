@@ -7,11 +7,13 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from xlvs.cli import pools
 from xlvs.cli.engine import open_plane
 from xlvs.daemon import supervise
 from xlvs.dataplane import layout
 from xlvs.dataplane.loopback import forwarding
 from xlvs.dataplane.plane import Plane
+from xlvs.network.neighbours import NetlinkHost
 
 OFF = "OFF: no answer of NAT's real servers passes"
 SUMMARY = "show interfaces, table fill, packets by outcome, forwarding and helper"
@@ -42,6 +44,7 @@ def collect(plane: Plane) -> dict[str, Any]:
         dests = tables.column("dests", layout.DestRow, "flags", tables.settings.dests_high)
         found["services"] = sum(1 for flags in services if flags & layout.SERVICE_USED)
         found["destinations"] = sum(1 for flags in dests if flags & layout.DEST_AVAILABLE)
+        found["local_addresses"] = pools.collect(tables, NetlinkHost())
     if not plane.is_up:
         return found
     found["interfaces"] = [
@@ -66,6 +69,7 @@ def _print(found: dict[str, Any]) -> None:
         print("data plane: not up in this network namespace")
         if "services" in found:
             print(f"rules kept: {found['services']} services, {found['destinations']} destinations")
+        _print_pools(found)
         return
     print(f"data plane: up, program generation {found['generation']}")
     for each in found["interfaces"]:
@@ -74,6 +78,7 @@ def _print(found: dict[str, Any]) -> None:
     share = 100 * table["used"] / table["size"]
     print(f"table:      {table['used']} of {table['size']} connections ({share:.1f} %)")
     print(f"rules:      {found['services']} services, {found['destinations']} destinations")
+    _print_pools(found)
     for family, name in (("ipv4", "IPv4"), ("ipv6", "IPv6")):
         print(f"forwarding: {name} {'on' if found['forwarding'][family] else OFF}")
     helper = found["helper"]
@@ -87,3 +92,8 @@ def _print(found: dict[str, Any]) -> None:
         if each["count"]:
             per_cpu = " ".join(str(value) for value in each["per_cpu"])
             print(f"{each['count']:>14}  {per_cpu:<24} {each['meaning']}")
+
+
+def _print_pools(found: dict[str, Any]) -> None:
+    if found.get("local_addresses"):
+        print("\n".join(pools.lines(found["local_addresses"])))

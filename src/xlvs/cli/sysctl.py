@@ -15,7 +15,7 @@ from xlvs.dataplane.port import DataPlane
 from xlvs.errors import IpvsError, XlvsError
 from xlvs.model import SysctlEntry
 
-SUMMARY = "read and change IPVS's sysctls (drop_entry, conn_reuse_mode, expire_nodest_conn, ...)"
+SUMMARY = "read and change IPVS's sysctls (drop_entry, conn_reuse_mode, ...), and xlvs's own"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -23,7 +23,8 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="xlvs sysctl",
         description=f"{SUMMARY}; without a name all are shown",
-        epilog="Names may carry their net.ipv4.vs. in front. What has no effect on XDP says so.",
+        epilog="Names may carry their net.ipv4.vs. in front. What has no effect on XDP says so. "
+        f"Behind the kernel's come xlvs's own: {', '.join(sorted(sysctls.OWN))}.",
     )
     parser.add_argument("-a", "--all", action="store_true", help="show all, as without a name")
     parser.add_argument("-w", "--write", action="store_true", help="names without a value are a mistake")
@@ -95,12 +96,16 @@ def _write(plane: DataPlane, written: list[tuple[str, str]]) -> None:
                     raise _unknown(name) from None
                 if error.errno == EPERM:
                     raise XlvsError(f"{sysctls.PREFIX}{name}: {error}") from None
+                takes = sysctls.accepted(name)
                 raise XlvsError(
-                    f"{sysctls.PREFIX}{name} does not take '{value}'; nothing was changed"
+                    f"{sysctls.PREFIX}{name} does not take '{value}'"
+                    f"{f' (it takes {takes})' if takes else ''}; nothing was changed"
                 ) from None
 
 
 def _unknown(name: str) -> XlvsError:
+    if name in sysctls.OWN:
+        return XlvsError(f"the kernel's IPVS has no sysctl '{name}': it is of xlvs's own engine (--engine xdp)")
     return XlvsError(f"IPVS has no sysctl '{name}': `xlvs sysctl` lists them")
 
 
@@ -118,4 +123,5 @@ def _document(entry: SysctlEntry) -> dict[str, object]:
     return {
         "value": entry.value[0] if len(entry.value) == 1 else list(entry.value),
         "note": entry.note or None,
+        "own": entry.own,
     }

@@ -63,6 +63,7 @@ class MemoryDataPlane:
         try:
             draft = self._rules.copy()
             yield MemoryTransaction(draft, self._host)
+            sysctls.check_together(draft.sysctls)
             self._rules = draft
         finally:
             self._open = False

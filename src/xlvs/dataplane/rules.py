@@ -311,6 +311,7 @@ class XdpTransaction:
             living, dead, self._zeroed, self._timeouts, self._daemons
         )
         if self._sysctls:
+            sysctls.check_together({**sysctl_rows.read(self._tables.settings), **self._sysctls})
             pages = defence.available_pages()
             changes += sysctl_rows.changes(self._tables.settings, self._sysctls, pages)
             if any(self._sysctls.get("nat_icmp_send", ())):

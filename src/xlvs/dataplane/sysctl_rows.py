@@ -12,8 +12,12 @@ _AUTOMATIC = ("drop_entry", "drop_packet", "secure_tcp")
 
 
 def entries(values: Mapping[str, tuple[int, ...]]) -> list[SysctlEntry]:
-    """All sysctls by name, with what XDP makes of them."""
-    return [SysctlEntry(name, values[name], sysctl.note) for name, sysctl in sorted(sysctls.TABLE.items())]
+    """The kernel's sysctls by name, then those of ours, with what XDP makes of them."""
+    return [
+        SysctlEntry(name, values[name], sysctl.note, own=name in sysctls.OWN)
+        for table in (sysctls.KERNELS, sysctls.OWN)
+        for name, sysctl in sorted(table.items())
+    ]
 
 
 def read(settings: layout.Settings) -> dict[str, tuple[int, ...]]:

@@ -8,10 +8,11 @@ of it with what Debian's 6.1 kernel said.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from errno import EINVAL
 
-from xlvs.errors import IpvsError
+from xlvs.errors import IpvsError, XlvsError
 
 PREFIX = "net.ipv4.vs."
 
@@ -140,6 +141,23 @@ def parse(name: str, text: str, current: tuple[int, ...], hz: int = 0) -> tuple[
     if name == "sync_threshold" and values[1] and values[0] >= values[1]:
         raise IpvsError(EINVAL)
     return tuple(values)
+
+
+def check_together(values: Mapping[str, tuple[int, ...]]) -> None:
+    """What single values cannot say: XlvsError where there would be no local port at all."""
+    low, high = values["local_port_low"][0], values["local_port_high"][0]
+    if low > high:
+        raise XlvsError(
+            f"local_port_low would be {low}, above local_port_high, which is {high}; nothing was changed"
+        )
+
+
+def accepted(name: str) -> str:
+    """What one of ours takes, in words; "" for the kernel's."""
+    sysctl = OWN.get(name)
+    if sysctl is None:
+        return ""
+    return f"{sysctl.low} to {sysctl.high}" if sysctl.high < _INT_MAX else f"{sysctl.low} and more"
 
 
 def show(value: tuple[int, ...]) -> str:
