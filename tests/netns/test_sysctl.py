@@ -39,7 +39,9 @@ def test_values_are_kept_all_or_none() -> None:
     assert "net.ipv4.vs.drop_packet does not take '4'; nothing was changed" in refused.stderr
     assert value("sloppy_tcp") == "0"
     refused = xlvs("sysctl", "sloppy_tcp=1", "toa_kind=255", check=False)
-    assert "net.ipv4.vs.toa_kind does not take '255' (it takes 1 to 254); nothing was changed" in refused.stderr
+    assert (
+        "net.ipv4.vs.toa_kind does not take '255' (it takes 1 to 254); nothing was changed" in refused.stderr
+    )
     refused = xlvs("sysctl", "local_port_low=6000", "sloppy_tcp=1", "local_port_high=5999", check=False)
     assert "local_port_low would be 6000, above local_port_high, which is 5999; nothing" in refused.stderr
     assert value("sloppy_tcp") == "0"

@@ -105,7 +105,9 @@ def _write(plane: DataPlane, written: list[tuple[str, str]]) -> None:
 
 def _unknown(name: str) -> XlvsError:
     if name in sysctls.OWN:
-        return XlvsError(f"the kernel's IPVS has no sysctl '{name}': it is of xlvs's own engine (--engine xdp)")
+        return XlvsError(
+            f"the kernel's IPVS has no sysctl '{name}': it is of xlvs's own engine (--engine xdp)"
+        )
     return XlvsError(f"IPVS has no sysctl '{name}': `xlvs sysctl` lists them")
 
 
