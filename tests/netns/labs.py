@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from xlvs.lab import build
 from xlvs.lab.topology import Encapsulation, Method
 
+# FULLNAT's tests stand apart until its data plane is whole.
+METHODS = [Method.NAT, Method.DR, Method.TUN]
+
 _numbers = itertools.count(1)
 
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from tests.netns import topology
+from tests.netns import labs, topology
 from tests.netns.topology import REPOSITORY, Site
 from xlvs.lab import namespaces
 from xlvs.lab.topology import Method, host_port
@@ -59,7 +59,7 @@ def counted(site: Site) -> dict[str, int]:
     return {name: each["count"] for name, each in site.status()["packets"].items() if each["count"]}
 
 
-@pytest.fixture(params=list(Method))
+@pytest.fixture(params=labs.METHODS)
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     with topology.site(request.param, 1, ipv6=True) as made:
         yield made

@@ -53,7 +53,7 @@ SEND = """if True:
         print(peer.recv(100).decode() == hashlib.sha256(data).hexdigest())"""
 
 
-@pytest.fixture(scope="module", params=list(Method))
+@pytest.fixture(scope="module", params=labs.METHODS)
 def lab(request: pytest.FixtureRequest) -> Iterator[build.Lab]:
     with labs.lab(request.param, 1, ipv6=True) as made:
         rules(made, "u", CLOSED)

@@ -55,7 +55,7 @@ def pins(name: str) -> list[str]:
     return ["/run/xlvs" + path.rpartition("/run/xlvs")[2] for path in found.split()]
 
 
-@pytest.mark.parametrize("method", list(Method))
+@pytest.mark.parametrize("method", labs.METHODS)
 def test_up_exec_list_down(method: Method) -> None:
     name, before = labs.fresh_name(), root_namespace()
     try:
@@ -177,7 +177,7 @@ def test_a_lab_is_up_quickly() -> None:
         assert time.monotonic() - start < 30  # two seconds here; much more on a busy machine
 
 
-@pytest.fixture(scope="class", params=list(Method))
+@pytest.fixture(scope="class", params=labs.METHODS)
 def wired(request: pytest.FixtureRequest) -> Iterator[build.Lab]:
     with labs.machines(request.param, ipv6=True) as made:
         yield made

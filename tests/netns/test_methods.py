@@ -28,7 +28,7 @@ CURL = ["curl", "-sS", "--fail"]
 families = pytest.mark.parametrize("ipv6", [False, True], ids=["IPv4", "IPv6"])
 
 
-@pytest.fixture(scope="class", params=list(Method))
+@pytest.fixture(scope="class", params=labs.METHODS)
 def made(request: pytest.FixtureRequest) -> Iterator[build.Lab]:
     with labs.lab(request.param, ipv6=True) as built:
         yield built

@@ -7,10 +7,19 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from xlvs.errors import XlvsError
-from xlvs.lab import build, namespaces
-from xlvs.lab.topology import MOST_REAL_SERVERS, Encapsulation, Method, drawing
+from xlvs.lab import build, namespaces, wire
+from xlvs.lab.topology import (
+    CLIENTS,
+    LOCAL_ADDRESSES,
+    MOST_LOCAL_ADDRESSES,
+    MOST_REAL_SERVERS,
+    Encapsulation,
+    Method,
+    drawing,
+)
 
 SUMMARY = "build a cluster in network namespaces: client, router, director, real servers"
 
@@ -19,6 +28,8 @@ examples:
   xlvs lab up --method dr --real-servers 3
   xlvs lab exec client -- curl http://10.1.252.161
   xlvs lab exec director -- xlvs ipvsadm -Ln
+  xlvs lab up --name far --method fullnat --local-addresses 28
+  xlvs lab loss 2 --reorder 10
   xlvs lab down
 """
 
@@ -52,10 +63,33 @@ def _parser() -> argparse.ArgumentParser:
         default="ipip",
         help="what method tun wraps packets in (default: ipip)",
     )
+    up.add_argument(
+        "--local-addresses",
+        type=int,
+        metavar="N",
+        help=f"of method fullnat, 1 to {MOST_LOCAL_ADDRESSES} (default: {LOCAL_ADDRESSES})",
+    )
+    up.add_argument(
+        "--no-toa", action="store_true", help="method fullnat: leave real servers in the dark about clients"
+    )
     up.add_argument("--ipv6", action="store_true", help="IPv6 beside IPv4, with a service in each")
     up.add_argument("--no-rules", action="store_true", help="leave the director without a service")
     _name(up)
     up.set_defaults(run=_up)
+
+    loss = verbs.add_parser("loss", help="have a segment lose frames, or bring some late")
+    _name(loss)
+    loss.add_argument(
+        "percent",
+        type=float,
+        nargs="?",
+        metavar="PERCENT",
+        help="of frames lost (nothing: show all segments)",
+    )
+    loss.add_argument("--reorder", type=float, metavar="PERCENT", help="of frames late, overtaken by others")
+    loss.add_argument("--segment", default=CLIENTS, help=f"which wire (default: {CLIENTS})")
+    loss.add_argument("--json", action="store_true", help="show as JSON")
+    loss.set_defaults(run=_loss)
 
     execute = verbs.add_parser("exec", help="run a command on a node, as ip netns exec does")
     _name(execute)
@@ -87,13 +121,40 @@ def _up(chosen: argparse.Namespace) -> int:
     method, tunnel = Method(chosen.method), Encapsulation(chosen.tun_type)
     if tunnel is not Encapsulation.IPIP and method is not Method.TUN:
         raise XlvsError("--tun-type goes with --method tun only")
-    lab = build.Lab(chosen.name, method, chosen.real_servers, chosen.ipv6, tunnel=tunnel)
+    if method is not Method.FULLNAT and (chosen.no_toa or chosen.local_addresses is not None):
+        raise XlvsError("--local-addresses and --no-toa go with --method fullnat only")
+    lab = build.Lab(
+        chosen.name,
+        method,
+        chosen.real_servers,
+        chosen.ipv6,
+        tunnel=tunnel,
+        toa=not chosen.no_toa,
+        local_addresses=LOCAL_ADDRESSES if chosen.local_addresses is None else chosen.local_addresses,
+    )
     build.up(lab, rules=not chosen.no_rules, say=_say)
     at = f" --name {lab.name}" if lab.name != "lab" else ""
     _say(f"\n{drawing(lab.topology)}\n")
     if not chosen.no_rules:
         _say(f"try:  xlvs lab exec{at} client -- curl {lab.topology.url()}")
     _say(f"      xlvs lab exec{at} director -- xlvs ipvsadm -Ln\nend:  xlvs lab down{at}")
+    return 0
+
+
+def _loss(chosen: argparse.Namespace) -> int:
+    lab = build.load(chosen.name)
+    if chosen.percent is not None or chosen.reorder is not None:
+        if chosen.json:
+            raise XlvsError("--json goes with showing only: leave PERCENT out")
+        wire.spoil(lab, chosen.segment, wire.Quality(chosen.percent or 0.0, chosen.reorder or 0.0))
+        return 0
+    found = wire.qualities(lab)
+    if chosen.json:
+        print(json.dumps({name: asdict(quality) for name, quality in found.items()}, indent=2))
+        return 0
+    for name, quality in found.items():
+        bad = f"{quality.lost:g} % lost, {quality.late:g} % late"
+        print(f"{name:<10} {'good' if quality.good else bad}")
     return 0
 
 

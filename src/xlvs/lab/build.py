@@ -20,8 +20,18 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from xlvs.errors import XlvsError
-from xlvs.lab import namespaces, webserver
-from xlvs.lab.topology import GUE_PORT, SWITCH, Encapsulation, Method, Node, Topology, host_port, make
+from xlvs.lab import cgroups, namespaces, webserver
+from xlvs.lab.topology import (
+    GUE_PORT,
+    LOCAL_ADDRESSES,
+    SWITCH,
+    Encapsulation,
+    Method,
+    Node,
+    Topology,
+    host_port,
+    make,
+)
 
 LABS = "/run/xlvs/labs"
 # Part of namespace names; no dash, so that no lab's names begin with another lab's.
@@ -45,10 +55,12 @@ class Lab:
     ipv6: bool
     finished: bool = False
     tunnel: Encapsulation = Encapsulation.IPIP
+    local_addresses: int = LOCAL_ADDRESSES
+    toa: bool = True  # FULLNAT's real servers show the client
 
     @cached_property
     def topology(self) -> Topology:
-        return make(self.method, self.real_servers, self.ipv6)
+        return make(self.method, self.real_servers, self.ipv6, self.local_addresses)
 
     @property
     def folder(self) -> str:
@@ -68,6 +80,14 @@ class Lab:
     def site(self, number: int) -> str:
         """The folder of real server ``number``'s nginx (from 1)."""
         return f"{self.folder}/rs{number}"
+
+    def cgroup(self, number: int) -> str:
+        """The cgroup of real server ``number``'s nginx (from 1); in labs of FULLNAT only."""
+        return cgroups.path(self.namespace(f"rs{number}"))
+
+    def toa_command(self, number: int) -> list[str]:
+        """What is typed after ``xlvs`` on real server ``number`` to have its nginx see clients."""
+        return ["toa", "attach", "--from", *self.topology.pools, "--cgroup", self.cgroup(number)]
 
     def typed(self, node: str, command: Sequence[str]) -> list[str]:
         """The command line that types ``command`` on a node, as an operator would."""
@@ -95,6 +115,8 @@ class Lab:
             "real_servers": self.real_servers,
             "ipv6": self.ipv6,
             "tunnel": self.tunnel.value,
+            "local_addresses": self.local_addresses,
+            "toa": self.toa,
             "finished": finished,
         }
         with open(f"{path}.new", "w", encoding="ascii") as file:
@@ -132,7 +154,10 @@ def load(name: str) -> Lab:
             state["real_servers"],
             state["ipv6"],
             finished=state["finished"],
-            tunnel=Encapsulation(state.get("tunnel", "ipip")),  # older labs had no other
+            # Older labs had no other.
+            tunnel=Encapsulation(state.get("tunnel", "ipip")),
+            local_addresses=state.get("local_addresses", LOCAL_ADDRESSES),
+            toa=state.get("toa", True),
         )
     except PermissionError as error:
         raise XlvsError("labs are root's: run this as root") from error
@@ -202,15 +227,26 @@ def machines(lab: Lab, say: Say = lambda _: None) -> None:
         webserver.write_site(lab.site(number), f"<h1>{node.name.upper()}</h1>")
     say(f"real servers: nginx on {', '.join(node.addresses[0] for node in topology.real_servers)}")
     namespaces.run_all(
-        namespaces.inside(lab.namespace(node.name), webserver.start_command(lab.site(number)))
+        namespaces.inside(lab.namespace(node.name), _nginx(lab, number))
         for number, node in enumerate(topology.real_servers, 1)
     )
-    if lab.method is not Method.NAT:
+    if lab.method is Method.FULLNAT and lab.toa:
+        say(f"each real server# xlvs {' '.join(lab.toa_command(1))}")
+        namespaces.run_all(
+            lab.typed(node.name, xlvs(*lab.toa_command(number)))
+            for number, node in enumerate(topology.real_servers, 1)
+        )
+    if not lab.method.translates:
         prepare = ["realserver", "prepare", "--method", lab.method.value, "--vip", *topology.vips]
         if lab.tunnel is Encapsulation.GUE:
             prepare += ["--gue-port", str(GUE_PORT)]
         say(f"each real server# xlvs {' '.join(prepare)}")
         namespaces.run_all(lab.typed(node.name, xlvs(*prepare)) for node in topology.real_servers)
+
+
+def _nginx(lab: Lab, number: int) -> list[str]:
+    command = webserver.start_command(lab.site(number))
+    return cgroups.inside(lab.cgroup(number), command) if lab.method is Method.FULLNAT else command
 
 
 def _direct(lab: Lab, rules: bool, say: Say) -> None:
@@ -232,6 +268,8 @@ def rule_lines(
     for ipv6 in (False, True) if topology.ipv6 else (False,):
         service = f"-t {topology.service(ipv6)}"
         lines.append(f"-A {service} -s {scheduler}")
+        if topology.local_addresses:
+            lines.append(f"-P {service} -z {topology.pool(ipv6)}")
         for number in range(1, len(topology.real_servers) + 1):
             server = host_port(topology.rip(number, ipv6))
             lines.append(f"-a {service} -r {server} {topology.method.option}{tunnel.options}")
@@ -289,25 +327,38 @@ def _node_lines(node: Node) -> Iterator[str]:
         yield f"link set {port.name} up"
     for gateway in node.gateways:
         yield f"route add default via {gateway}"
+    for network, gateway in node.routes:
+        yield f"route add {network} via {gateway}"
 
 
 def _tear_down(lab: Lab, say: Say) -> None:
     spaces = [name for name in lab.namespaces if namespaces.exists(name)]
     # What stands in maps and pins does not go with a namespace: take it back by the users' own commands.
-    undo = {node.name: xlvs("realserver", "undo") for node in lab.topology.real_servers}
-    undo["director"] = xlvs("down")
+    undo = [(node.name, xlvs("realserver", "undo")) for node in lab.topology.real_servers]
+    undo += [(f"rs{number}", xlvs("toa", "detach", "--cgroup", folder)) for number, folder in _cgroups(lab)]
+    undo.append(("director", xlvs("down")))
     troubles = namespaces.try_all(
-        lab.typed(node, command) for node, command in undo.items() if lab.namespace(node) in spaces
+        lab.typed(node, command) for node, command in undo if lab.namespace(node) in spaces
     )
     namespaces.kill_processes(spaces)
     for name in spaces:
         namespaces.delete(name)
+    for _, folder in _cgroups(lab):
+        cgroups.remove(folder)
     if os.path.exists(lab.folder):
         # Out of sight at once, so that nobody lists half of it.
         with tempfile.TemporaryDirectory(dir=LABS, prefix=".") as scratch:
             os.rename(lab.folder, f"{scratch}/gone")
     for trouble in troubles:
         say(f"while taking down: {trouble}")
+
+
+def _cgroups(lab: Lab) -> list[tuple[int, str]]:
+    """Number and cgroup of the real servers that have one."""
+    if lab.method is not Method.FULLNAT:
+        return []
+    found = [(number, lab.cgroup(number)) for number in range(1, lab.real_servers + 1)]
+    return [(number, folder) for number, folder in found if os.path.isdir(folder)]
 
 
 @contextmanager

@@ -9,20 +9,38 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import ip_address
 
 from xlvs.errors import XlvsError
 
 SWITCH = "switch"
 MOST_REAL_SERVERS = 200
+LOCAL_ADDRESSES, MOST_LOCAL_ADDRESSES = 28, 4096  # of FULLNAT; 28 as in the article
 PORT = 80
 GUE_PORT = 6080  # as in the kernel's own examples of GUE
 
 # Behind one router: the client's network, the network of the VIP, and the real servers' own.
 CLIENTS, FRONT, BACK = "clients", "front", "back"
+# FULLNAT: between the director and the inside router, and behind that a network for every other server.
+INSIDE, BACK2 = "inside", "back2"
 
 # 172.16.0.10 hashes (sh) to RS2 with equal weights and with 2:1, as the article's client did.
-_IPV4 = {CLIENTS: "172.16.0.{}/24", FRONT: "10.1.{}/16", BACK: "192.168.22.{}/24"}
-_IPV6 = {CLIENTS: "2001:db8:1::{}/64", FRONT: "2001:db8:a::{}/64", BACK: "2001:db8:22::{}/64"}
+_IPV4 = {
+    CLIENTS: "172.16.0.{}/24",
+    FRONT: "10.1.{}/16",
+    BACK: "192.168.22.{}/24",
+    BACK2: "192.168.23.{}/24",
+    INSIDE: "10.2.0.{}/16",
+}
+_IPV6 = {
+    CLIENTS: "2001:db8:1::{}/64",
+    FRONT: "2001:db8:a::{}/64",
+    BACK: "2001:db8:22::{}/64",
+    BACK2: "2001:db8:23::{}/64",
+    INSIDE: "2001:db8:2::{}/64",
+}
+_NETWORKS = {BACK: ("192.168.22.0/24", "2001:db8:22::/64"), BACK2: ("192.168.23.0/24", "2001:db8:23::/64")}
+_LOCALS = ("10.2.1.1", "2001:db8:2::1:1")  # the first ones
 VIP4, VIP6 = "10.1.252.161", "2001:db8:a::161"
 
 
@@ -32,16 +50,22 @@ class Method(StrEnum):
     NAT = "nat"
     DR = "dr"
     TUN = "tun"
+    FULLNAT = "fullnat"
 
     @property
     def option(self) -> str:
         """The option of ``ipvsadm -a`` that means this method."""
-        return {"nat": "-m", "dr": "-g", "tun": "-i"}[self.value]
+        return {"nat": "-m", "dr": "-g", "tun": "-i", "fullnat": "-b"}[self.value]
+
+    @property
+    def translates(self) -> bool:
+        """Whether real servers get packets for their own addresses, and answer through the director."""
+        return self in (Method.NAT, Method.FULLNAT)
 
     @property
     def listed(self) -> str:
         """The word that ``ipvsadm -L`` prints for it."""
-        return {"nat": "Masq", "dr": "Route", "tun": "Tunnel"}[self.value]
+        return {"nat": "Masq", "dr": "Route", "tun": "Tunnel", "fullnat": "FullNat"}[self.value]
 
 
 class Encapsulation(StrEnum):
@@ -76,6 +100,7 @@ class Node:
     interfaces: tuple[Interface, ...]
     gateways: tuple[str, ...] = ()
     forwarding: bool = False
+    routes: tuple[tuple[str, str], ...] = ()  # networks behind another gateway, and that
 
     @property
     def addresses(self) -> list[str]:
@@ -85,7 +110,11 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """The whole lab. ``vips`` has the IPv4 VIP and, in a lab with IPv6, the IPv6 one."""
+    """The whole lab. ``vips`` has the IPv4 VIP and, in a lab with IPv6, the IPv6 one.
+
+    ``inside`` is the inside router of a lab of FULLNAT; ``local_addresses`` are how many it has
+    of each family.
+    """
 
     method: Method
     ipv6: bool
@@ -93,6 +122,8 @@ class Topology:
     router: Node
     director: Node
     real_servers: tuple[Node, ...]
+    inside: Node | None = None
+    local_addresses: int = 0
 
     @property
     def vips(self) -> tuple[str, ...]:
@@ -100,7 +131,8 @@ class Topology:
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        return (self.client, self.router, self.director, *self.real_servers)
+        routers = (self.inside,) if self.inside else ()
+        return (self.client, self.router, self.director, *routers, *self.real_servers)
 
     @property
     def segments(self) -> list[str]:
@@ -109,6 +141,16 @@ class Topology:
     def rip(self, number: int, ipv6: bool = False) -> str:
         """The address of real server ``number``, counted from 1 as RS1 is."""
         return self.real_servers[number - 1].addresses[1 if ipv6 else 0]
+
+    def pool(self, ipv6: bool = False) -> str:
+        """FULLNAT's local addresses of a family, as ``ipvsadm -z`` takes them."""
+        first, last = _local(0, ipv6), _local(self.local_addresses - 1, ipv6)
+        return first if first == last else f"{first}-{last}"
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """The prefixes that local addresses are of: whom real servers may believe."""
+        return ("10.2.0.0/16", "2001:db8:2::/64") if self.ipv6 else ("10.2.0.0/16",)
 
     def service(self, ipv6: bool = False) -> str:
         """The service's address and port as ipvsadm and URLs write it."""
@@ -124,54 +166,98 @@ def host_port(address: str, port: int = PORT) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def make(method: Method, real_servers: int = 2, ipv6: bool = False) -> Topology:
+def _local(number: int, ipv6: bool) -> str:
+    return str(ip_address(_LOCALS[ipv6]) + number)
+
+
+def make(
+    method: Method,
+    real_servers: int = 2,
+    ipv6: bool = False,
+    local_addresses: int = LOCAL_ADDRESSES,
+) -> Topology:
     """Describe a lab.
 
     NAT: the director stands between the front and the real servers' network and is
     their gateway. DR: director and real servers share the front. TUN: the real servers
-    are in another network, behind the router. Outside NAT their gateway is the router,
-    so that replies do not pass the director.
+    are in another network, behind the router. FULLNAT: they are in two networks behind an
+    inside router of their own, which knows nobody but them and the director's inside. Outside
+    NAT their gateway is a router, so that only FULLNAT's replies pass the director.
     """
     if not 1 <= real_servers <= MOST_REAL_SERVERS:
         raise XlvsError(f"a lab has 1 to {MOST_REAL_SERVERS} real servers, not {real_servers}")
+    if not 1 <= local_addresses <= MOST_LOCAL_ADDRESSES:
+        raise XlvsError(f"a lab has 1 to {MOST_LOCAL_ADDRESSES} local addresses, not {local_addresses}")
 
     def interface(name: str, segment: str, host4: str, host6: str) -> Interface:
         addresses = (_IPV4[segment].format(host4),)
         return Interface(name, segment, (*addresses, _IPV6[segment].format(host6)) if ipv6 else addresses)
 
-    def gateways(port: Interface) -> tuple[str, ...]:
-        return tuple(address.partition("/")[0] for address in port.addresses)
-
-    nat = method is Method.NAT
+    fullnat = method is Method.FULLNAT
     router_ports = [interface("eth0", CLIENTS, "1", "1"), interface("eth1", FRONT, "0.1", "1")]
     front = interface("eth0", FRONT, "252.160", "160")
     front = Interface("eth0", FRONT, (*front.addresses, f"{VIP4}/32", *([f"{VIP6}/128"] if ipv6 else [])))
     director_ports = [front]
-    if nat:
+    inside_ports: list[Interface] = []
+    segments = [FRONT if method is Method.DR else BACK]
+    if fullnat:
+        segments.append(BACK2)
+        inside_ports = [interface("eth0", INSIDE, "1", "1")]
+        inside_ports += [interface(f"eth{at}", each, "1", "1") for at, each in enumerate(segments, 1)]
+        director_ports.append(_with_locals(interface("eth1", INSIDE, "160", "160"), local_addresses, ipv6))
+        gateways = inside_ports[1:]
+    elif method is Method.NAT:
         director_ports.append(interface("eth1", BACK, "1", "1"))
-        gateway = director_ports[-1]
+        gateways = director_ports[1:]
     elif method is Method.TUN:
         router_ports.append(interface("eth2", BACK, "1", "1"))
-        gateway = router_ports[-1]
+        gateways = router_ports[2:]
     else:
-        gateway = router_ports[1]
+        gateways = router_ports[1:]
 
     servers = []
     for number in range(1, real_servers + 1):
-        host = 17 + number
-        if method is Method.DR:
-            port = interface("eth0", FRONT, f"22.{host}", f"22:{host}")
-        else:
-            port = interface("eth0", BACK, f"{host}", f"{host}")
-        servers.append(Node(f"rs{number}", (port,), gateways(gateway)))
+        host, turn = 17 + number, (number - 1) % len(segments)
+        hosts = (f"22.{host}", f"22:{host}") if method is Method.DR else (f"{host}", f"{host}")
+        port = interface("eth0", segments[turn], *hosts)
+        servers.append(Node(f"rs{number}", (port,), _bare(gateways[turn])))
 
     return Topology(
         method=method,
         ipv6=ipv6,
-        client=Node("client", (interface("eth0", CLIENTS, "10", "10"),), gateways(router_ports[0])),
+        client=Node("client", (interface("eth0", CLIENTS, "10", "10"),), _bare(router_ports[0])),
         router=Node("router", tuple(router_ports), forwarding=True),
-        director=Node("director", tuple(director_ports), gateways(router_ports[1]), forwarding=True),
+        director=Node(
+            "director",
+            tuple(director_ports),
+            _bare(router_ports[1]),
+            forwarding=True,
+            routes=_routes(segments, _bare(inside_ports[0])) if fullnat else (),
+        ),
         real_servers=tuple(servers),
+        inside=Node("inside", tuple(inside_ports), forwarding=True) if fullnat else None,
+        local_addresses=local_addresses if fullnat else 0,
+    )
+
+
+def _bare(port: Interface) -> tuple[str, ...]:
+    """The addresses of an interface without prefix lengths: those of a gateway."""
+    return tuple(address.partition("/")[0] for address in port.addresses)
+
+
+def _with_locals(port: Interface, count: int, ipv6: bool) -> Interface:
+    """The director's inside interface, with local addresses beside its own."""
+    pools = [(False, 32), *([(True, 128)] if ipv6 else [])]
+    added = [f"{_local(number, six)}/{length}" for six, length in pools for number in range(count)]
+    return Interface(port.name, port.segment, (*port.addresses, *added))
+
+
+def _routes(segments: list[str], gateways: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """The way to each network behind the gateways, which are one machine's IPv4 and IPv6 addresses."""
+    return tuple(
+        (network, gateway)
+        for segment in segments
+        for network, gateway in zip(_NETWORKS[segment], gateways, strict=False)
     )
 
 
@@ -187,6 +273,10 @@ def drawing(topology: Topology) -> str:
         column = head.index("director") + 3
         note = "gateway: the DIP, so replies pass the director"
         return _tree(head, column, names, note)
+    if topology.inside:
+        head = f"{client} ── router ── director ({vip}) ── inside"
+        note = f"gateway: the inside router; replies go to local addresses, {topology.pool()}"
+        return _tree(head, head.rindex("inside") + 2, names, note)
     if topology.method is Method.DR:
         head = f"{client} ── router ─┬─ director ({vip})"
         note = f"{vip} on lo, ARP silent; gateway: the router"

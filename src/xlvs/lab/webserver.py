@@ -17,7 +17,8 @@ events {{ worker_connections 4096; }}
 http {{
     types {{ text/html html; }}
     default_type application/octet-stream;
-    access_log access.log;
+    log_format lab '$remote_addr:$remote_port "$request" $status $body_bytes_sent';
+    access_log access.log lab;
     client_body_temp_path body;
     proxy_temp_path proxy;
     fastcgi_temp_path fastcgi;
@@ -51,7 +52,13 @@ def start_command(folder: str) -> list[str]:
 
 def clients_seen(folder: str) -> list[str]:
     """The client address of every request so far, in the order of the access log."""
-    return [line.split(" ", 1)[0] for line in log_lines(folder)]
+    return [address for address, _ in peers_seen(folder)]
+
+
+def peers_seen(folder: str) -> list[tuple[str, int]]:
+    """The same with the client's port."""
+    ends = [line.partition(" ")[0].rpartition(":") for line in log_lines(folder)]
+    return [(address, int(port)) for address, _, port in ends]
 
 
 def log_lines(folder: str) -> Sequence[str]:
