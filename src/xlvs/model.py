@@ -6,6 +6,7 @@ host-order integers, times are seconds. Nothing here touches a socket or a clock
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 
@@ -266,6 +267,44 @@ class MarkRule:
     protocol: int = 0
     first_port: int = 0
     last_port: int = 0xFFFF
+
+
+# A prefix of addresses: packed with its host bits zero, and its length in bits.
+Prefix = tuple[bytes, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Defence:
+    """How a service holds out against floods: limits, and lists of clients.
+
+    ``limit`` and ``source_limit`` are new connections a second at most, of all clients and of
+    one (an IPv4 address, or the first 64 bits of an IPv6 one); 0 means no limit.
+    ``clients`` says of prefixes whether they are allowed; the longest that has a client
+    decides. A client in none is allowed, unless there is an allowed prefix that lies within
+    no denied one. New connections are checked; with ``every_packet`` those that exist, too.
+    """
+
+    limit: int = 0
+    source_limit: int = 0
+    every_packet: bool = False
+    clients: Mapping[Prefix, bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DefenceEntry:
+    """A service's defence, and how many packets it refused or let pass.
+
+    ``packets`` are those that each prefix decided on, ``others`` the clients of none that an
+    allow list refused (None: it refuses none); ``over_limit`` and ``over_source_limit`` were
+    refused by the limits.
+    """
+
+    key: ServiceKey
+    defence: Defence
+    packets: Mapping[Prefix, int] = field(default_factory=dict)
+    others: int | None = None
+    over_limit: int = 0
+    over_source_limit: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from xlvs.dataplane import addresses, journal, layout, pools, ruleset, sources
 from xlvs.dataplane.buckets import Candidate, table_of
+from xlvs.dataplane.clients import LISTED
 from xlvs.dataplane.host import Host
 from xlvs.dataplane.journal import Change, Write
 from xlvs.dataplane.regions import Regions
@@ -68,6 +69,7 @@ class StagedService:
     old_rows: list[int] = field(default_factory=list)  # list order in the maps
     removed: list[int] = field(default_factory=list)  # rows of deleted destinations
     old_scheduler: str | None = None  # None: not in the maps yet
+    listed: int = 0  # flags of the lists of its clients (clients.py)
     deleted: bool = False
     members_changed: bool = False
     local_addresses: list[bytes] = field(default_factory=list)
@@ -216,11 +218,11 @@ class Commit:
         service = staged.service
         flags = layout.SERVICE_USED | service.flags
         flags |= layout.SERVICE_THRESHOLDS * any(dest.destination.upper for dest in staged.dests)
+        flags |= staged.listed
         flags |= layout.SERVICE_TELLS * (service.client_address != ClientAddress.BY_METHOD)
         if staged.old_scheduler is not None:
             # A server may be overloaded still when its threshold has gone: looked at ever after.
-            kept = layout.SERVICE_THRESHOLDS | layout.SERVICE_LISTED
-            flags |= self._tables.service_row(staged.row).flags & kept
+            flags |= self._tables.service_row(staged.row).flags & layout.SERVICE_THRESHOLDS
         told = ruleset.client_address(service, {dest.destination.forward for dest in staged.dests})
         self._changes += journal.field(
             "services",
@@ -309,7 +311,8 @@ class Commit:
         source = self._host.source_towards(address) if named else None
         flags = layout.DEST_USED | layout.DEST_AVAILABLE
         flags |= layout.DEST_LOCAL if self._host.is_local(address) else 0
-        if what.forward == Forward.TUNNEL and what.tunnel.type != TunnelType.IPIP:
+        shimmed = what.forward == Forward.TUNNEL and what.tunnel.type != TunnelType.IPIP
+        if shimmed or staged.listed == LISTED:
             flags |= layout.DEST_SPECIAL
         self._changes += journal.field(
             "dests",

@@ -17,6 +17,7 @@ from typing import Any
 
 _HEAD = struct.Struct("<16sQI")  # map, offset, bytes that follow
 _ENTRY, _NO_ENTRY = 1 << 62, 1 << 63  # in the place of an offset; the former with the key's size
+_ENTRIES = _ENTRY | _NO_ENTRY  # with how many, and the size of all keys << 32: below 2^30
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,17 @@ class Entry:
     value: bytes | None
 
 
-Change = Write | Entry
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """Keys of such a map, and their values, one behind the other; None removes the keys."""
+
+    map: str
+    count: int
+    keys: bytes
+    values: bytes | None
+
+
+Change = Write | Entry | Entries
 
 
 def index(key: bytes, row: int | None) -> Entry:
@@ -62,6 +73,12 @@ def encode(changes: Iterable[Change]) -> bytes:
     for each in changes:
         if isinstance(each, Write):
             parts += [_HEAD.pack(each.map.encode(), each.offset, len(each.content)), each.content]
+        elif isinstance(each, Entries):
+            content = each.keys + (each.values or b"")
+            parts += [
+                _HEAD.pack(each.map.encode(), _ENTRIES | len(each.keys) << 32 | each.count, len(content)),
+                content,
+            ]
         elif each.value is None:
             parts += [_HEAD.pack(each.map.encode(), _NO_ENTRY, len(each.key)), each.key]
         else:
@@ -80,7 +97,10 @@ def decode(note: bytes) -> list[Change]:
         content = note[at : at + size]
         at += size
         place = name.rstrip(b"\0").decode()
-        if offset & _NO_ENTRY:
+        if offset & _ENTRIES == _ENTRIES:
+            split = offset >> 32 & 0x3FFFFFFF
+            changes.append(Entries(place, offset & 0xFFFFFFFF, content[:split], content[split:] or None))
+        elif offset & _NO_ENTRY:
             changes.append(Entry(place, content, None))
         elif offset & _ENTRY:
             split = offset & 0xFFFF

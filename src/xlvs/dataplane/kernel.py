@@ -24,6 +24,8 @@ from xlvs.model import (
     IPVS_VERSION,
     ClientAddress,
     ConnectionEntry,
+    Defence,
+    DefenceEntry,
     Destination,
     DestinationEntry,
     DestinationKey,
@@ -42,6 +44,7 @@ from xlvs.model import (
 _CONNECTIONS = "/proc/net/ip_vs_conn"
 _TABLE = "/proc/net/ip_vs"
 _SYSCTLS = "/proc/sys/net/ipv4/vs"
+_NO_DEFENCE = "the kernel's IPVS has no limits and lists of clients: use nftables in front of it"
 _NO_MARKS = "for the kernel's IPVS netfilter marks packets: use `iptables -t mangle`"
 _NO_FULLNAT = "the kernel's IPVS has no FULLNAT: use xlvs's own engine (--engine xdp)"
 _NO_SYNPROXY = "the kernel's IPVS has no SYNPROXY: use xlvs's own engine (--engine xdp)"
@@ -173,6 +176,10 @@ class KernelDataPlane:
         """See the port."""
         raise NotCarried(_NO_MARKS)
 
+    def defences(self) -> list[DefenceEntry]:
+        """See the port."""
+        raise NotCarried(_NO_DEFENCE)
+
     def sysctls(self) -> list[SysctlEntry]:
         """See the port: what /proc/sys/net/ipv4/vs has."""
         found = []
@@ -290,6 +297,16 @@ class KernelTransaction:
         """See the port."""
         del rules
         raise NotCarried(_NO_MARKS)
+
+    def defence(self, key: ServiceKey) -> Defence:
+        """See the port."""
+        del key
+        raise NotCarried(_NO_DEFENCE)
+
+    def set_defence(self, key: ServiceKey, defence: Defence) -> None:
+        """See the port."""
+        del key, defence
+        raise NotCarried(_NO_DEFENCE)
 
     def set_sysctl(self, name: str, text: str) -> None:
         """See the port."""

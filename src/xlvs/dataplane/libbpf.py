@@ -160,21 +160,21 @@ class _ProgInfo(ctypes.Structure):
 
 
 @cache
-def _lib() -> ctypes.CDLL:
+def lib() -> ctypes.CDLL:
     """Load libbpf once, and keep its warnings for error messages instead of stderr."""
     try:
-        lib = ctypes.CDLL("libbpf.so.1", use_errno=True)
+        loaded = ctypes.CDLL("libbpf.so.1", use_errno=True)
     except OSError as error:
         raise XlvsError("libbpf is missing: install the package libbpf1") from error
     for name in ("bpf_object__open_file", "bpf_object__find_map_by_name", "bpf_object__find_program_by_name",
                  "bpf_object__next_program", "bpf_object__next_map", "bpf_map__initial_value",
                  "ring_buffer__new"):  # fmt: skip
-        getattr(lib, name).restype = ctypes.c_void_p
+        getattr(loaded, name).restype = ctypes.c_void_p
     for name in ("bpf_program__name", "bpf_map__name"):
-        getattr(lib, name).restype = ctypes.c_char_p
-    lib.libbpf_set_print.restype = ctypes.c_void_p
-    lib.libbpf_set_print(_keep_message)
-    return lib
+        getattr(loaded, name).restype = ctypes.c_char_p
+    loaded.libbpf_set_print.restype = ctypes.c_void_p
+    loaded.libbpf_set_print(_keep_message)
+    return loaded
 
 
 _libc = ctypes.CDLL(None)
@@ -192,7 +192,8 @@ def _print(level: int, form: bytes, arguments: int) -> int:
 _keep_message = _PRINT(_print)
 
 
-def _checked(result: int, what: str) -> int:
+def checked(result: int, what: str) -> int:
+    """A result that is no error; BpfError with ``what`` for one that is."""
     if result < 0:
         number = ctypes.get_errno() if result == -1 else -result
         raise BpfError(what, number)
@@ -208,7 +209,7 @@ class BpfObject:
     def __init__(self, path: str) -> None:
         _messages.clear()
         self._path = path
-        self._handle = _lib().bpf_object__open_file(path.encode(), None)
+        self._handle = lib().bpf_object__open_file(path.encode(), None)
         if not self._handle:
             raise BpfError(f"cannot open {path}", ctypes.get_errno(), "".join(_messages))
 
@@ -223,36 +224,36 @@ class BpfObject:
     def close(self) -> None:
         """Drop the object and its file descriptors."""
         if self._handle:
-            _lib().bpf_object__close(ctypes.c_void_p(self._handle))
+            lib().bpf_object__close(ctypes.c_void_p(self._handle))
             self._handle = None
 
     def _map(self, name: str) -> ctypes.c_void_p:
-        found = _lib().bpf_object__find_map_by_name(ctypes.c_void_p(self._handle), name.encode())
+        found = lib().bpf_object__find_map_by_name(ctypes.c_void_p(self._handle), name.encode())
         if not found:
             raise BpfError(f"{self._path} has no map {name}", errno.ENOENT)
         return ctypes.c_void_p(found)
 
     def set_max_entries(self, name: str, entries: int) -> None:
         """Size a map before loading."""
-        _checked(_lib().bpf_map__set_max_entries(self._map(name), entries), f"sizing map {name}")
+        checked(lib().bpf_map__set_max_entries(self._map(name), entries), f"sizing map {name}")
 
     def skip_program(self, name: str) -> None:
         """Do not load this program."""
-        found = _lib().bpf_object__find_program_by_name(ctypes.c_void_p(self._handle), name.encode())
-        _checked(_lib().bpf_program__set_autoload(ctypes.c_void_p(found), False), f"skipping {name}")
+        found = lib().bpf_object__find_program_by_name(ctypes.c_void_p(self._handle), name.encode())
+        checked(lib().bpf_program__set_autoload(ctypes.c_void_p(found), False), f"skipping {name}")
 
     def skip_map(self, name: str) -> None:
         """Do not create this map."""
-        _checked(_lib().bpf_map__set_autocreate(self._map(name), False), f"skipping map {name}")
+        checked(lib().bpf_map__set_autocreate(self._map(name), False), f"skipping map {name}")
 
     def reuse_map(self, name: str, fd: int) -> None:
         """Take an existing map in place of the one the object would create."""
-        _checked(_lib().bpf_map__reuse_fd(self._map(name), fd), f"reusing map {name}")
+        checked(lib().bpf_map__reuse_fd(self._map(name), fd), f"reusing map {name}")
 
     def set_constants(self, section: str, values: bytes, offset: int = 0) -> None:
         """Overwrite part of a read-only data section (``.rodata``) before loading."""
         size = ctypes.c_size_t()
-        address = _lib().bpf_map__initial_value(self._map(section), ctypes.byref(size))
+        address = lib().bpf_map__initial_value(self._map(section), ctypes.byref(size))
         if not address or offset + len(values) > size.value:
             raise BpfError(f"{self._path}: section {section} is too small", errno.EINVAL)
         ctypes.memmove(address + offset, values, len(values))
@@ -260,7 +261,7 @@ class BpfObject:
     def load(self) -> None:
         """Create the maps that are not reused and have the kernel verify the programs."""
         _messages.clear()
-        result = _lib().bpf_object__load(ctypes.c_void_p(self._handle))
+        result = lib().bpf_object__load(ctypes.c_void_p(self._handle))
         if result < 0:
             raise BpfError(
                 f"the kernel refused {os.path.basename(self._path)}", -result, "".join(_messages)[-4000:]
@@ -268,61 +269,61 @@ class BpfObject:
 
     def map_fd(self, name: str) -> int:
         """The file descriptor of a map; it lives as long as this object."""
-        return _checked(_lib().bpf_map__fd(self._map(name)), f"map {name}")
+        return checked(lib().bpf_map__fd(self._map(name)), f"map {name}")
 
     def program_fd(self, name: str) -> int:
         """The file descriptor of a program; it lives as long as this object."""
-        found = _lib().bpf_object__find_program_by_name(ctypes.c_void_p(self._handle), name.encode())
+        found = lib().bpf_object__find_program_by_name(ctypes.c_void_p(self._handle), name.encode())
         if not found:
             raise BpfError(f"{self._path} has no program {name}", errno.ENOENT)
-        return _checked(_lib().bpf_program__fd(ctypes.c_void_p(found)), f"program {name}")
+        return checked(lib().bpf_program__fd(ctypes.c_void_p(found)), f"program {name}")
 
     def programs(self) -> Iterator[str]:
         """The names of the programs in the object."""
-        program = _lib().bpf_object__next_program(ctypes.c_void_p(self._handle), None)
+        program = lib().bpf_object__next_program(ctypes.c_void_p(self._handle), None)
         while program:
-            yield _lib().bpf_program__name(ctypes.c_void_p(program)).decode()
-            program = _lib().bpf_object__next_program(ctypes.c_void_p(self._handle), ctypes.c_void_p(program))
+            yield lib().bpf_program__name(ctypes.c_void_p(program)).decode()
+            program = lib().bpf_object__next_program(ctypes.c_void_p(self._handle), ctypes.c_void_p(program))
 
     def maps(self) -> Iterator[str]:
         """The names of the maps in the object."""
-        entry = _lib().bpf_object__next_map(ctypes.c_void_p(self._handle), None)
+        entry = lib().bpf_object__next_map(ctypes.c_void_p(self._handle), None)
         while entry:
-            yield _lib().bpf_map__name(ctypes.c_void_p(entry)).decode()
-            entry = _lib().bpf_object__next_map(ctypes.c_void_p(self._handle), ctypes.c_void_p(entry))
+            yield lib().bpf_map__name(ctypes.c_void_p(entry)).decode()
+            entry = lib().bpf_object__next_map(ctypes.c_void_p(self._handle), ctypes.c_void_p(entry))
 
 
 def pin(fd: int, path: str) -> None:
     """Give a map, program or link a name in a bpffs."""
-    _checked(_lib().bpf_obj_pin(fd, path.encode()), f"pinning {path}")
+    checked(lib().bpf_obj_pin(fd, path.encode()), f"pinning {path}")
 
 
 def get_pinned(path: str) -> int:
     """Open what is pinned at ``path``; BpfError with ENOENT where nothing is."""
-    return _checked(_lib().bpf_obj_get(path.encode()), f"opening {path}")
+    return checked(lib().bpf_obj_get(path.encode()), f"opening {path}")
 
 
 def lookup(map_fd: int, key: bytes, value_size: int) -> bytes | None:
     """One value of a map, or None."""
     value = ctypes.create_string_buffer(value_size)
-    result = _lib().bpf_map_lookup_elem(map_fd, key, value)
+    result = lib().bpf_map_lookup_elem(map_fd, key, value)
     if result in (-errno.ENOENT, -1) and (result != -1 or ctypes.get_errno() == errno.ENOENT):
         return None
-    _checked(result, "map lookup")
+    checked(result, "map lookup")
     return value.raw
 
 
 def update(map_fd: int, key: bytes, value: bytes, flags: int = BPF_ANY) -> None:
     """Set one value of a map."""
-    _checked(_lib().bpf_map_update_elem(map_fd, key, value, ctypes.c_uint64(flags)), "map update")
+    checked(lib().bpf_map_update_elem(map_fd, key, value, ctypes.c_uint64(flags)), "map update")
 
 
 def delete(map_fd: int, key: bytes) -> bool:
     """Remove a key from a map; False where it was not there."""
-    result = _lib().bpf_map_delete_elem(map_fd, key)
+    result = lib().bpf_map_delete_elem(map_fd, key)
     if result == -errno.ENOENT:
         return False
-    _checked(result, "map delete")
+    checked(result, "map delete")
     return True
 
 
@@ -330,7 +331,7 @@ def keys(map_fd: int, key_size: int) -> Iterator[bytes]:
     """Walk the keys of a map. Keys added meanwhile may or may not be seen."""
     following = ctypes.create_string_buffer(key_size)
     current: bytes | None = None
-    while _lib().bpf_map_get_next_key(map_fd, current, following) == 0:
+    while lib().bpf_map_get_next_key(map_fd, current, following) == 0:
         current = following.raw
         yield current
 
@@ -365,14 +366,14 @@ def link_target(link_fd: int) -> tuple[int, int]:
 
 def _object_info(fd: int, info: ctypes.Structure) -> None:
     size = ctypes.c_uint32(ctypes.sizeof(info))
-    _checked(_lib().bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(size)), "object info")
+    checked(lib().bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(size)), "object info")
 
 
 def attach_xdp(program_fd: int, ifindex: int, flags: int) -> int:
     """Attach an XDP program with a bpf_link and return the link's file descriptor."""
     options = _LinkCreateOpts(sz=ctypes.sizeof(_LinkCreateOpts), flags=flags)
-    result = _lib().bpf_link_create(program_fd, ifindex, BPF_XDP, ctypes.byref(options))
-    return _checked(result, f"attaching XDP to interface {ifindex}")
+    result = lib().bpf_link_create(program_fd, ifindex, BPF_XDP, ctypes.byref(options))
+    return checked(result, f"attaching XDP to interface {ifindex}")
 
 
 def attach_cgroup(program_fd: int, cgroup_fd: int, attach_type: int) -> int:
@@ -393,12 +394,12 @@ def link_cgroup(link_fd: int) -> int:
 
 def update_link(link_fd: int, program_fd: int) -> None:
     """Replace the program behind a link between two packets."""
-    _checked(_lib().bpf_link_update(link_fd, program_fd, None), "replacing an attached program")
+    checked(lib().bpf_link_update(link_fd, program_fd, None), "replacing an attached program")
 
 
 def detach_link(link_fd: int) -> None:
     """Take a link off its device; what is pinned of it leads nowhere afterwards."""
-    _checked(_lib().bpf_link_detach(link_fd), "detaching a link")
+    checked(lib().bpf_link_detach(link_fd), "detaching a link")
 
 
 def attach_tc(program_fd: int, ifindex: int, ingress: bool, priority: int) -> bool:
@@ -407,12 +408,12 @@ def attach_tc(program_fd: int, ifindex: int, ingress: bool, priority: int) -> bo
         sz=ctypes.sizeof(_TcHook), ifindex=ifindex, attach_point=BPF_TC_INGRESS if ingress else BPF_TC_EGRESS
     )
     _messages.clear()
-    result = _lib().bpf_tc_hook_create(ctypes.byref(hook))
+    result = lib().bpf_tc_hook_create(ctypes.byref(hook))
     if result not in (0, -errno.EEXIST):
-        _checked(result, f"creating clsact on interface {ifindex}")
+        checked(result, f"creating clsact on interface {ifindex}")
     options = _TcOpts(sz=ctypes.sizeof(_TcOpts), prog_fd=program_fd, flags=1, handle=1, priority=priority)
-    _checked(
-        _lib().bpf_tc_attach(ctypes.byref(hook), ctypes.byref(options)),
+    checked(
+        lib().bpf_tc_attach(ctypes.byref(hook), ctypes.byref(options)),
         f"attaching tc to interface {ifindex}",
     )
     return bool(result == 0)
@@ -424,15 +425,15 @@ def detach_tc(ifindex: int, ingress: bool, priority: int) -> None:
         sz=ctypes.sizeof(_TcHook), ifindex=ifindex, attach_point=BPF_TC_INGRESS if ingress else BPF_TC_EGRESS
     )
     options = _TcOpts(sz=ctypes.sizeof(_TcOpts), handle=1, priority=priority)
-    result = _lib().bpf_tc_detach(ctypes.byref(hook), ctypes.byref(options))
+    result = lib().bpf_tc_detach(ctypes.byref(hook), ctypes.byref(options))
     if result not in (0, -errno.ENOENT, -errno.EINVAL, -errno.ENODEV):
-        _checked(result, f"detaching tc from interface {ifindex}")
+        checked(result, f"detaching tc from interface {ifindex}")
 
 
 def destroy_clsact(ifindex: int) -> None:
     """Remove the clsact qdisc and every filter in it."""
     hook = _TcHook(sz=ctypes.sizeof(_TcHook), ifindex=ifindex, attach_point=BPF_TC_INGRESS | BPF_TC_EGRESS)
-    _lib().bpf_tc_hook_destroy(ctypes.byref(hook))
+    lib().bpf_tc_hook_destroy(ctypes.byref(hook))
 
 
 class RingBuffer:
@@ -441,7 +442,7 @@ class RingBuffer:
     def __init__(self, map_fd: int) -> None:
         self._found: list[bytes] = []
         self._callback = _EVENT(self._keep)  # kept alive: the kernel side calls it
-        self._handle = _lib().ring_buffer__new(map_fd, self._callback, None, None)
+        self._handle = lib().ring_buffer__new(map_fd, self._callback, None, None)
         if not self._handle:
             raise BpfError("opening a ring buffer", ctypes.get_errno())
 
@@ -451,16 +452,16 @@ class RingBuffer:
 
     def poll(self, seconds: float) -> list[bytes]:
         """All records there are, waiting that long for the first; a signal ends the wait."""
-        result = _lib().ring_buffer__poll(ctypes.c_void_p(self._handle), int(seconds * 1000))
+        result = lib().ring_buffer__poll(ctypes.c_void_p(self._handle), int(seconds * 1000))
         if result != -errno.EINTR:
-            _checked(result, "reading a ring buffer")
+            checked(result, "reading a ring buffer")
         found, self._found = self._found, []
         return found
 
     def close(self) -> None:
         """Stop reading; what is left stays for the next reader."""
         if self._handle:
-            _lib().ring_buffer__free(ctypes.c_void_p(self._handle))
+            lib().ring_buffer__free(ctypes.c_void_p(self._handle))
             self._handle = None
 
 
@@ -489,5 +490,5 @@ def test_run(
     if context is not None:
         options.ctx_in = ctypes.cast(ctypes.c_char_p(context), ctypes.c_void_p)
         options.ctx_size_in = len(context)
-    _checked(_lib().bpf_prog_test_run_opts(program_fd, ctypes.byref(options)), "test run")
+    checked(lib().bpf_prog_test_run_opts(program_fd, ctypes.byref(options)), "test run")
     return options.retval, out.raw[: options.data_size_out], options.duration

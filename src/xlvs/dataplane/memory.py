@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from errno import EEXIST, ENOENT, ESRCH
 
-from xlvs.dataplane import marks, ruleset, sysctl_rows, sysctls
+from xlvs.dataplane import clients, marks, ruleset, sysctl_rows, sysctls
 from xlvs.dataplane.conntable import ConnectionBlock, blocks_of
 from xlvs.dataplane.host import BareHost, Host
 from xlvs.errors import IpvsError
@@ -20,6 +20,8 @@ from xlvs.model import (
     IPVS_VERSION,
     ConnectionEntry,
     Counters,
+    Defence,
+    DefenceEntry,
     Destination,
     DestinationEntry,
     DestinationKey,
@@ -131,6 +133,19 @@ class MemoryDataPlane:
         """See :meth:`DataPlane.marks`."""
         return list(self._rules.marks)
 
+    def defences(self) -> list[DefenceEntry]:
+        """See :meth:`DataPlane.defences`; nothing was ever refused."""
+        return [
+            DefenceEntry(
+                key,
+                record.defence,
+                dict.fromkeys(record.defence.clients, 0),
+                0 if clients.denies_others(record.defence.clients) else None,
+            )
+            for key, record in self._rules.services.items()
+            if record.defence != Defence()
+        ]
+
     def sysctls(self) -> list[SysctlEntry]:
         """See :meth:`DataPlane.sysctls`."""
         return sysctl_rows.entries(self._rules.sysctls)
@@ -139,18 +154,19 @@ class MemoryDataPlane:
 class _Record:
     """One service; ``destinations`` is oldest first, the reverse of IPVS's list."""
 
-    __slots__ = ("counters", "destinations", "local_addresses", "rates", "service")
+    __slots__ = ("counters", "defence", "destinations", "local_addresses", "rates", "service")
 
     def __init__(self, service: Service) -> None:
         self.service = service
         self.destinations: dict[DestinationKey, DestinationEntry] = {}
         self.counters = Counters()
         self.rates = Rates()
+        self.defence = Defence()
         self.local_addresses: list[bytes] = []  # replaced as a whole
 
     def copy(self) -> _Record:
         other = _Record(self.service)
-        other.local_addresses = self.local_addresses
+        other.local_addresses, other.defence = self.local_addresses, self.defence
         other.destinations = dict(self.destinations)
         other.counters, other.rates = self.counters, self.rates
         return other
@@ -290,6 +306,16 @@ class MemoryTransaction:
         """See the port."""
         marks.check(rules)
         self._rules.marks = list(rules)
+
+    def defence(self, key: ServiceKey) -> Defence:
+        """See the port."""
+        return self._record(key).defence
+
+    def set_defence(self, key: ServiceKey, defence: Defence) -> None:
+        """See the port."""
+        record = self._record(key)
+        clients.check(key, defence)
+        record.defence = defence
 
     def set_sysctl(self, name: str, text: str) -> None:
         """See the port."""

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from xlvs.model import (
     ConnectionEntry,
+    Defence,
+    DefenceEntry,
     Destination,
     DestinationKey,
     LocalEntry,
@@ -93,6 +95,15 @@ class Transaction(Protocol):
     def set_marks(self, rules: Sequence[MarkRule]) -> None:
         """Let exactly these rules mark packets; EINVAL for one that makes no sense."""
 
+    def defence(self, key: ServiceKey) -> Defence:
+        """A service's limits and lists of clients as this transaction has them by now; ESRCH without it."""
+
+    def set_defence(self, key: ServiceKey, defence: Defence) -> None:
+        """Give a service exactly these limits and lists, until it is deleted.
+
+        Prefixes that stay go on counting. EINVAL for a prefix of another family or with host bits.
+        """
+
 
 class DataPlane(Protocol):
     """One engine in the current network namespace."""
@@ -126,6 +137,9 @@ class DataPlane(Protocol):
 
     def marks(self) -> list[MarkRule]:
         """The classifier's rules in their order: the last that matches gives the mark."""
+
+    def defences(self) -> list[DefenceEntry]:
+        """The services that have limits or lists of clients, with what those did."""
 
     def sysctls(self) -> list[SysctlEntry]:
         """IPVS's sysctls by name."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from errno import EEXIST, ENOENT, ENOMEM, ESRCH
 
-from xlvs.dataplane import defence, layout, marks, ruleset, sources, sysctl_rows, sysctls
+from xlvs.dataplane import clients, defence, layout, marks, ruleset, sources, sysctl_rows, sysctls
 from xlvs.dataplane.commit import Commit, StagedDest, StagedService
 from xlvs.dataplane.host import Host
 from xlvs.dataplane.journal import Change
@@ -25,7 +25,16 @@ from xlvs.dataplane.rows import (
 )
 from xlvs.dataplane.tables import Tables, wait_for_programs
 from xlvs.errors import IpvsError
-from xlvs.model import Destination, DestinationKey, MarkRule, Service, ServiceKey, SyncDaemon, Timeouts
+from xlvs.model import (
+    Defence,
+    Destination,
+    DestinationKey,
+    MarkRule,
+    Service,
+    ServiceKey,
+    SyncDaemon,
+    Timeouts,
+)
 
 _TRASH_SECONDS = 120  # IP_VS_DEST_TRASH_PERIOD
 
@@ -47,6 +56,7 @@ class XdpTransaction:
         self._zeroed: list[int] = []
         self._daemons: dict[str, SyncDaemon] | None = None
         self._marks: list[MarkRule] | None = None
+        self._defences: dict[ServiceKey, Defence] = {}
         self._sysctls: dict[str, tuple[int, ...]] = {}
 
     # -- the port ------------------------------------------------------------
@@ -78,6 +88,7 @@ class XdpTransaction:
             self._discard(staged, dest)
         staged.dests = []
         staged.deleted = True
+        self._defences.pop(key, None)
 
     def flush(self) -> None:
         """See the port."""
@@ -178,6 +189,27 @@ class XdpTransaction:
         marks.check(rules)
         self._marks = list(rules)
 
+    def defence(self, key: ServiceKey) -> Defence:
+        """See the port."""
+        staged = self._require(key)
+        if key in self._defences:
+            return self._defences[key]
+        if staged.old_scheduler is None or staged.row is None:
+            return Defence()
+        return clients.read(self._tables, staged.row)
+
+    def set_defence(self, key: ServiceKey, defence: Defence) -> None:
+        """See the port."""
+        staged = self._require(key)
+        clients.check(key, defence)
+        listed = clients.listed_flags(defence)
+        if (listed == clients.LISTED) != (staged.listed == clients.LISTED):  # destinations say so, too
+            staged.members_changed = True
+            for dest in staged.dests:
+                dest.changed = True
+        staged.listed = listed
+        self._defences[key] = defence
+
     def set_sysctl(self, name: str, text: str) -> None:
         """See the port."""
         if name not in sysctls.TABLE:
@@ -199,6 +231,7 @@ class XdpTransaction:
         service = read_service(row)
         dests = [self._staged_dest(each) for each in rows]
         staged = StagedService(service, number, dests, rows, old_scheduler=service.scheduler)
+        staged.listed = row.flags & clients.LISTED
         staged.local_addresses = [address for address, _ in local_rows(self._tables, row)]
         self._staged[key] = staged
         return staged
@@ -307,9 +340,14 @@ class XdpTransaction:
             return []
         living = [staged for staged in self._staged.values() if not staged.deleted]
         dead = [*self._gone, *(staged for staged in self._staged.values() if staged.deleted)]
-        changes = Commit(self._tables, self._host).changes(
+        differences = self._differences()
+        changes = [change for each in differences for change in each.first()]
+        changes += Commit(self._tables, self._host).changes(
             living, dead, self._zeroed, self._timeouts, self._daemons
         )
+        changes += [change for each in differences for change in each.last()]
+        rows = (staged.row for staged in dead if staged.old_scheduler is not None)
+        changes += clients.removal(self._tables, (row for row in rows if row is not None))
         if self._sysctls:
             sysctls.check_together({**sysctl_rows.read(self._tables.settings), **self._sysctls})
             pages = defence.available_pages()
@@ -319,6 +357,17 @@ class XdpTransaction:
         if self._marks is not None:
             changes += marks.changes(self._tables, self._marks)
         return changes
+
+    def _differences(self) -> list[clients.Difference]:
+        """What the defences of services change into."""
+        found = []
+        for key, new in self._defences.items():
+            staged = self._require(key)
+            assert staged.row is not None
+            old = clients.read(self._tables, staged.row) if staged.old_scheduler is not None else Defence()
+            found.append(clients.Difference(self._tables, staged.row, key.family, old, new))
+        clients.check_room(self._tables, sum(each.more for each in found))
+        return found
 
     @property
     def frees_rows(self) -> bool:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, TypeVar
 
-from xlvs.dataplane import journal, layout, libbpf, pins, sysctls
+from xlvs.dataplane import bulk, journal, layout, libbpf, pins, sysctls
 from xlvs.errors import XlvsError
 
 OBJECT = os.path.join(os.path.dirname(__file__), "objects", "xlvs.bpf.o")
@@ -189,6 +189,11 @@ class Tables:
     def _apply(self, change: journal.Change) -> None:
         if isinstance(change, journal.Write):
             self.memory(change.map)[change.offset : change.offset + len(change.content)] = change.content
+        elif isinstance(change, journal.Entries):
+            if change.values is None:
+                bulk.delete_all(self.fd(change.map), change.count, change.keys)
+            else:
+                bulk.update_all(self.fd(change.map), change.count, change.keys, change.values)
         elif change.value is None:
             libbpf.delete(self.fd(change.map), change.key)
         else:

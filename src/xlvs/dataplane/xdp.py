@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from xlvs.dataplane import layout, libbpf, marks, sysctl_rows, sysctls
+from xlvs.dataplane import clients, layout, libbpf, marks, sysctl_rows, sysctls
 from xlvs.dataplane.conntable import ConnectionBlock, local_uses, read_blocks
 from xlvs.dataplane.host import Host
 from xlvs.dataplane.rows import (
@@ -22,6 +22,7 @@ from xlvs.model import (
     IPVS_VERSION,
     ConnectionEntry,
     Counters,
+    DefenceEntry,
     DestinationEntry,
     LocalEntry,
     MarkRule,
@@ -101,6 +102,13 @@ class XdpDataPlane:
             return []
         with self._tables.locked(exclusive=False):
             return marks.read(self._tables)
+
+    def defences(self) -> list[DefenceEntry]:
+        """See the port."""
+        if not self._tables.have_rules:
+            return []
+        with self._tables.locked(exclusive=False):
+            return clients.entries(self._tables)
 
     def sysctls(self) -> list[SysctlEntry]:
         """See the port; the kernel's defaults before there are rules."""
