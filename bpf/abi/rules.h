@@ -167,7 +167,7 @@ struct xlvs_locality {
 #define XLVS_DEST_USED	    1u
 #define XLVS_DEST_AVAILABLE 2u /* in a service now; else kept for its connections */
 #define XLVS_DEST_LOCAL	    4u /* an address of the director itself */
-#define XLVS_DEST_SPECIAL   8u /* the special program's: tunnels other than IP in IP, lists for every packet */
+#define XLVS_DEST_SPECIAL   8u /* special program: other tunnels, lists for every packet */
 
 struct xlvs_dest {
 	__u8 address[16];

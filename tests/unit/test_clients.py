@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 from ipaddress import IPv4Address, IPv4Network, ip_network
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from xlvs.dataplane import clients, journal, layout
-from xlvs.errors import IpvsError
-from xlvs.model import AF_INET, AF_INET6, L4, Defence, Prefix, ServiceKey
+from xlvs.dataplane.kernel import KernelDataPlane
+from xlvs.dataplane.memory import MemoryDataPlane
+from xlvs.errors import IpvsError, NotCarried
+from xlvs.model import AF_INET, AF_INET6, L4, Defence, Prefix, Service, ServiceKey
 
 KEY = ServiceKey(AF_INET, L4.TCP, bytes((10, 0, 0, 1)), 80)
 KEY6 = ServiceKey(AF_INET6, L4.TCP, bytes(16), 80)
@@ -112,6 +115,40 @@ def test_a_change_is_seen_once_by_each_client(old: dict[Prefix, bool], new: dict
         assert verdicts[0] == clients.allows(old, address)
         assert verdicts[-1] == clients.allows(new, address)
         assert sum(one != other for one, other in itertools.pairwise(verdicts)) <= 1
+
+
+def test_the_kernels_engine_says_that_it_has_none() -> None:
+    plane: Any = KernelDataPlane(lambda: cast(Any, None), lambda: None)  # nothing is asked of the kernel
+    with pytest.raises(NotCarried, match="the kernel's IPVS has no limits and lists of clients"):
+        plane.defences()
+    with plane.transaction() as transaction:
+        with pytest.raises(NotCarried):
+            transaction.set_defence(KEY, Defence(limit=1))
+        with pytest.raises(NotCarried):
+            transaction.defence(KEY)
+
+
+def test_the_engine_in_memory_keeps_them_with_the_service() -> None:
+    plane = MemoryDataPlane()
+    with plane.transaction() as transaction:
+        with pytest.raises(IpvsError):
+            transaction.defence(KEY)
+        transaction.add_service(Service(KEY, "rr"))
+        assert transaction.defence(KEY) == Defence()
+        transaction.set_defence(KEY, Defence(5, 1, False, lists("+192.0.2.0/24")))
+        with pytest.raises(IpvsError):
+            transaction.set_defence(KEY, Defence(clients=lists("+fd80::/64")))
+    (entry,) = plane.defences()
+    assert (entry.key, entry.defence.limit, entry.packets, entry.others) == (
+        KEY,
+        5,
+        {prefix("192.0.2.0/24"): 0},
+        0,
+    )
+    with plane.transaction() as transaction:
+        transaction.flush()
+        transaction.add_service(Service(KEY, "rr"))
+    assert plane.defences() == []
 
 
 def test_many_entries_in_a_note() -> None:

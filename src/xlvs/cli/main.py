@@ -24,7 +24,7 @@ PROGRAMS = {
 }
 
 # Modules of this package that are no subcommands.
-_INTERNAL = {"main", "engine"}
+_INTERNAL = {"main", "engine", "defence_file"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,8 +14,8 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from errno import EINVAL, ENOMEM
+from functools import cached_property
 
 from xlvs.dataplane import bulk, journal, layout
 from xlvs.dataplane.journal import Change, Entries, Write
@@ -102,13 +102,6 @@ def read_all(tables: Tables) -> dict[int, dict[Prefix, tuple[int, int]]]:
         size = 4 if tables.service_row(row).family == AF_INET else 16
         found.setdefault(row, {})[address[:size], bits - _SERVICE_BITS] = verdict, packets
     return found
-
-
-def read(tables: Tables, number: int) -> Defence:
-    """The defence of the service in a row."""
-    row = tables.service_row(number)
-    listed = read_all(tables).get(number, {}) if row.flags & layout.SERVICE_LISTED else {}
-    return _defence(row, listed)
 
 
 def entries(tables: Tables) -> list[DefenceEntry]:
@@ -206,20 +199,31 @@ class Difference:
             yield Write("counters", (cpu * layout.ROWS + self._number) * size + at, bytes(length))
 
 
-def removal(tables: Tables, numbers: Iterable[int]) -> list[Change]:
-    """The prefixes of services that are deleted, by their rows."""
-    listed = [number for number in numbers if tables.service_row(number).flags & layout.SERVICE_LISTED]
-    found = read_all(tables) if listed else {}
-    changes: list[Change] = []
-    for number in listed:
-        changes += _writes(number, list(found.get(number, {})), None)
-    return changes
+class Lists:
+    """The defences in the maps while nobody changes them: the lists are read once, when asked for."""
 
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
 
-def check_room(tables: Tables, more: int) -> None:
-    """ENOMEM where the map has no room for so many more prefixes."""
-    if more > 0 and more + sum(map(len, read_all(tables).values())) > layout.CLIENTS:
-        raise IpvsError(ENOMEM, f"no room for more than {layout.CLIENTS} prefixes")
+    @cached_property
+    def _listed(self) -> dict[int, dict[Prefix, tuple[int, int]]]:
+        return read_all(self._tables)
+
+    def defence(self, number: int) -> Defence:
+        """That of the service in a row."""
+        row = self._tables.service_row(number)
+        return _defence(row, self._listed.get(number, {}) if row.flags & layout.SERVICE_LISTED else {})
+
+    def removal(self, numbers: Iterable[int]) -> list[Change]:
+        """What takes the lists of services away that are deleted, by their rows."""
+        listed = [number for number in numbers if self._tables.service_row(number).flags & LISTED]
+        gone = ((number, list(self._listed.get(number, {}))) for number in listed)
+        return [change for number, prefixes in gone for change in _writes(number, prefixes, None)]
+
+    def check_room(self, more: int) -> None:
+        """ENOMEM where the map has no room for so many more prefixes."""
+        if more > 0 and more + sum(map(len, self._listed.values())) > layout.CLIENTS:
+            raise IpvsError(ENOMEM, f"no room for more than {layout.CLIENTS} prefixes")
 
 
 def _writes(number: int, prefixes: list[Prefix], verdicts: Mapping[Prefix, int] | None) -> list[Change]:
@@ -232,14 +236,3 @@ def _writes(number: int, prefixes: list[Prefix], verdicts: Mapping[Prefix, int] 
             values = b"".join(_VALUE.pack(verdicts[prefix], 0, 0) for prefix in part)
         changes.append(Entries(MAP, len(part), keys, values))
     return changes
-
-
-def with_prefixes(defence: Defence, changed: Mapping[Prefix, bool | None]) -> Defence:
-    """With these prefixes allowed, denied or (None) taken out."""
-    clients = {**defence.clients}
-    for prefix, allowed in changed.items():
-        if allowed is None:
-            clients.pop(prefix, None)
-        else:
-            clients[prefix] = allowed
-    return replace(defence, clients=clients)

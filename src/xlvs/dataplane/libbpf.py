@@ -381,8 +381,8 @@ def attach_cgroup(program_fd: int, cgroup_fd: int, attach_type: int) -> int:
 
     ``attach_type`` is one of enum bpf_attach_type (linux/bpf.h).
     """
-    result = _lib().bpf_link_create(program_fd, cgroup_fd, attach_type, None)
-    return _checked(result, "attaching to a cgroup")
+    result = lib().bpf_link_create(program_fd, cgroup_fd, attach_type, None)
+    return checked(result, "attaching to a cgroup")
 
 
 def link_cgroup(link_fd: int) -> int:

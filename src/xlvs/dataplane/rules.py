@@ -57,6 +57,7 @@ class XdpTransaction:
         self._daemons: dict[str, SyncDaemon] | None = None
         self._marks: list[MarkRule] | None = None
         self._defences: dict[ServiceKey, Defence] = {}
+        self._lists = clients.Lists(tables)
         self._sysctls: dict[str, tuple[int, ...]] = {}
 
     # -- the port ------------------------------------------------------------
@@ -196,7 +197,7 @@ class XdpTransaction:
             return self._defences[key]
         if staged.old_scheduler is None or staged.row is None:
             return Defence()
-        return clients.read(self._tables, staged.row)
+        return self._lists.defence(staged.row)
 
     def set_defence(self, key: ServiceKey, defence: Defence) -> None:
         """See the port."""
@@ -347,7 +348,7 @@ class XdpTransaction:
         )
         changes += [change for each in differences for change in each.last()]
         rows = (staged.row for staged in dead if staged.old_scheduler is not None)
-        changes += clients.removal(self._tables, (row for row in rows if row is not None))
+        changes += self._lists.removal(row for row in rows if row is not None)
         if self._sysctls:
             sysctls.check_together({**sysctl_rows.read(self._tables.settings), **self._sysctls})
             pages = defence.available_pages()
@@ -364,9 +365,9 @@ class XdpTransaction:
         for key, new in self._defences.items():
             staged = self._require(key)
             assert staged.row is not None
-            old = clients.read(self._tables, staged.row) if staged.old_scheduler is not None else Defence()
+            old = self._lists.defence(staged.row) if staged.old_scheduler is not None else Defence()
             found.append(clients.Difference(self._tables, staged.row, key.family, old, new))
-        clients.check_room(self._tables, sum(each.more for each in found))
+        self._lists.check_room(sum(each.more for each in found))
         return found
 
     @property
