@@ -13,6 +13,7 @@ from tests.unit.ipvsadm_console import Console
 from xlvs.dataplane.kernel import KernelTransaction
 from xlvs.errors import NotCarried
 from xlvs.ipvsadm import locals as pool
+from xlvs.ipvsadm.options import COMMANDS, DIALECT_OPTIONS, NONE, OPTIONS, Option
 from xlvs.ipvsadm.request import Quit
 from xlvs.model import AF_INET, AF_INET6, L4, ConnectionEntry, Forward, Service, ServiceKey, SynProxy
 
@@ -208,6 +209,57 @@ def test_local_addresses_come_and_go(console: Console) -> None:
 def test_refusals_say_why_and_change_nothing(console: Console, command: str, status: int, words: str) -> None:
     succeed(console, f"-P {VIP} -z 10.1.0.1-10.1.0.3")
     refused(console, command, status, words)
+
+
+# What else the dialect's commands take; everything that is not there is illegal or unknown.
+TAKEN = {
+    "add-laddr": {"service-address", "local-address", ""},
+    "del-laddr": {"service-address", "local-address", ""},
+    "get-laddr": {"service-address", "numeric", "json", ""},
+}
+
+
+@pytest.mark.parametrize("command", TAKEN)
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.long)
+def test_each_option_with_each_command_of_the_dialect(console: Console, command: str, option: Option) -> None:
+    line = [f"--{command}", "-t", "10.0.0.1:80"]
+    line += ["-z", "10.1.0.1"] if command != "get-laddr" else []
+    if command == "del-laddr":
+        succeed(console, f"-P {VIP} -z 10.1.0.1")
+    values = {"service-address": "1", "persistent": "60", "weight": "1", "mcast-group": "224.0.0.9"}
+    values |= {"tun-type": "gre", "mcast-interface": "lo", "sched-flags": "flag-1"}
+    if option.value != NONE:
+        value = values.get(option.column, "10.0.0.1" if option.column in ("netmask", "real-server") else "9")
+        line.append(f"--{option.long}={value}")
+    else:
+        line.append(f"--{option.long}")
+    status = console.run_words(line)
+    if option.long == "ipv6":
+        words = "-6 used before -f\n\n"  # the real program's word, for a service that is no mark
+    elif option.column == "service-address":
+        words = "multiple 'service-address' options specified\n"
+    elif option.column in TAKEN[command]:
+        words = ""
+    else:
+        words = f"Illegal '{option.column}' option with the '{command}' command\n"
+    assert (status, console.err) == (2 if words else 0, words)
+
+
+@pytest.mark.parametrize("first", [option for option in COMMANDS if option.value == NONE])
+def test_the_real_programs_other_commands_do_not_know_the_dialect(console: Console, first: Option) -> None:
+    known = {option.long for option in DIALECT_OPTIONS.get(first.long, ())}
+    for option in (
+        "--synproxy",
+        "--client-address",
+        "--fullnat",
+        "--local-address",
+        "--local",
+        "--get-laddr",
+    ):
+        if option[2:] in known or first.long in ("help", "version"):
+            continue
+        assert console.run(f"--{first.long} {option}") == 255
+        assert console.err == f"{option}: unknown option\n"
 
 
 def test_first_word_of_the_dialect_needs_no_help_but_gets_it(console: Console) -> None:
