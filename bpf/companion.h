@@ -62,6 +62,8 @@ static __always_inline bool skb_set_address(struct __sk_buff *skb, const struct 
 	__s64 diff = bpf_csum_diff((__be32 *)old, size, (__be32 *)new, size, 0);
 	__u64 flags = BPF_F_PSEUDO_HDR | (p->protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0);
 
+	if (same_address(old, new, p->family))
+		return true;
 	if (is_plain(p->protocol) && bpf_l4_csum_replace(skb, check_offset(p), 0, diff, flags))
 		return false;
 	if (p->family == XLVS_IPV4 &&
@@ -111,20 +113,43 @@ static __always_inline bool skb_change_port(struct __sk_buff *skb, const struct 
 	return p->protocol != IPPROTO_SCTP || sctp_set_port(skb, p, source, port);
 }
 
-/* NAT on an skb: the helpers know about checksums that hardware will fill in. */
-static __always_inline bool skb_translate(struct __sk_buff *skb, const struct packet *p, bool reply,
-					  const struct xlvs_conn *conn)
+/* Add to one of TCP's numbers. */
+static __always_inline bool skb_add(struct __sk_buff *skb, const struct packet *p, __u32 at,
+				    __u32 added)
+{
+	__be32 old, new;
+
+	if (!added)
+		return true;
+	if (bpf_skb_load_bytes(skb, at, &old, sizeof(old)))
+		return false;
+	new = bpf_htonl(bpf_ntohl(old) + added);
+	return !bpf_l4_csum_replace(skb, check_offset(p), old, new, sizeof(new)) &&
+	       !bpf_skb_store_bytes(skb, at, &new, sizeof(new), 0);
+}
+
+/*
+ * NAT and FULLNAT on an skb: the helpers know about checksums that hardware will fill in.
+ * Not inlined: its stack is its own.
+ */
+static __noinline bool skb_translate(struct __sk_buff *skb, const struct packet *p, bool reply,
+				     const struct xlvs_conn *conn)
 {
 	__u32 addresses = p->l3 + (p->family == XLVS_IPV4 ? 12 : 8);
 	__u32 size = p->family == XLVS_IPV4 ? 4 : 16;
-	__u8 address[16];
+	struct translation t = {};
 
-	copy_address(address, reply ? conn->vaddr : conn->daddr);
 	if (reply)
-		return skb_set_address(skb, p, addresses, p->saddr, address) &&
-		       skb_change_port(skb, p, true, conn->vport);
-	return skb_set_address(skb, p, addresses + size, p->daddr, address) &&
-	       skb_change_port(skb, p, false, conn->dport);
+		ends_outside(p, conn, &t);
+	else
+		ends_inside(p, conn, &t);
+	if (p->protocol == IPPROTO_TCP &&
+	    (!skb_add(skb, p, p->l4 + 4, t.sequence) ||
+	     (p->tcp & TCP_ACK && !skb_add(skb, p, p->l4 + 8, t.acknowledged))))
+		return false;
+	return skb_set_address(skb, p, addresses, p->saddr, t.saddr) &&
+	       skb_set_address(skb, p, addresses + size, p->daddr, t.daddr) &&
+	       skb_change_port(skb, p, true, t.sport) && skb_change_port(skb, p, false, t.dport);
 }
 
 static __always_inline bool skb_decrement_ttl(struct __sk_buff *skb, const struct packet *p)
@@ -240,7 +265,7 @@ static __always_inline int skb_forward_request(struct __sk_buff *skb, const stru
 
 	if (!dest)
 		return companion_drop(XLVS_DROP_DESTINATION_GONE);
-	if (method == XLVS_MASQ && !skb_translate(skb, p, false, conn))
+	if (is_translated(method) && !skb_translate(skb, p, false, conn))
 		return companion_drop(XLVS_DROP_COMPANION);
 	if (conn->flags & XLVS_CONN_LOCAL) {
 		count(XLVS_LOCAL);
@@ -368,7 +393,7 @@ static __always_inline int egress_known(struct __sk_buff *skb, const struct pack
 	touch_any(conn, p, reply, set);
 	if (!reply)
 		return skb_forward_request(skb, p, conn, set, true);
-	if ((flags & XLVS_CONN_METHOD) == XLVS_MASQ && !skb_translate(skb, p, true, conn))
+	if (is_translated(flags) && !skb_translate(skb, p, true, conn))
 		return companion_drop(XLVS_DROP_COMPANION);
 	return TC_ACT_UNSPEC;
 }

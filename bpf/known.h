@@ -4,6 +4,7 @@
 #define XLVS_KNOWN_H
 
 #include "emit.h"
+#include "ends.h"
 #include "error.h"
 #include "forward/dr.h"
 #include "forward/nat.h"
@@ -90,16 +91,15 @@ static __always_inline int forward_reply(struct xdp_md *ctx, const struct packet
 					 bool special)
 {
 	struct xlvs_conn *conn = flow->conn;
-	struct translation t = { .sport = conn->vport, .dport = p->dport };
+	struct translation t = {};
 	enum xlvs_outcome outcome;
 	struct xlvs_hop hop;
 
 	if (conn->flags & XLVS_CONN_OWN)
 		return hand_over(ctx, XLVS_HANDED_OWN);
 	if (unlikely(p->ttl <= 1))
-		return refuse(ctx, p, conn->vaddr, NOBODY, XLVS_DROP_TTL, 0);
-	set_address(t.saddr, conn->vaddr, p->family);
-	set_address(t.daddr, p->daddr, p->family);
+		return refuse(ctx, p, refuser(p, conn), NOBODY, XLVS_DROP_TTL, 0);
+	ends_outside(p, conn, &t);
 	outcome = hop_resolve(ctx, &conn->back, p->family, t.saddr, t.daddr, set, &hop);
 	if (unlikely(!flow_holds(flow)))
 		outcome = XLVS_DROP_RACE;
@@ -109,7 +109,7 @@ static __always_inline int forward_reply(struct xdp_md *ctx, const struct packet
 	if (unlikely(outcome))
 		return hand_over(ctx, outcome);
 	if (unlikely(p->length > hop.mtu))
-		return too_big(ctx, p, t.saddr, NOBODY, flow, hop.mtu);
+		return too_big(ctx, p, refuser(p, conn), NOBODY, flow, hop.mtu);
 	if (!(special ? translate_any(ctx, p, &t, 1) : translate(ctx, p, &t, 1)))
 		return drop_as(XLVS_DROP_MALFORMED);
 	return emit(ctx, &hop, p->l3, p->family);
@@ -132,7 +132,7 @@ static __always_inline int send_request(struct xdp_md *ctx, const struct packet 
 {
 	__u32 link = sizeof(struct ethhdr) + hop_tags(hop) * VLAN_TAG;
 
-	if (method == XLVS_MASQ) {
+	if (is_translated(method)) {
 		if (!(special ? translate_any(ctx, p, t, 1) : translate(ctx, p, t, 1)))
 			return drop_as(XLVS_DROP_MALFORMED);
 		return emit(ctx, hop, p->l3, p->family);
@@ -158,18 +158,15 @@ static __always_inline int forward_request(struct xdp_md *ctx, const struct pack
 	__u32 flags = conn->flags, method = flags & XLVS_CONN_METHOD, overhead = 0;
 	struct translation t = {};
 	/* IPVS knows its own errors as answers by their quotation, which NAT's do not match. */
-	__u32 counted = method == XLVS_MASQ ? NOBODY : conn->dest;
+	__u32 counted = is_translated(method) ? NOBODY : conn->dest;
 	enum xlvs_outcome outcome = XLVS_FORWARDED;
 	struct shim shim = {};
 	struct xlvs_hop hop;
 
-	if (method == XLVS_MASQ) {
+	if (is_translated(method)) {
 		if (!special && unlikely(has_odd_options(ctx, p)))
 			return opening_on(ctx, p, flow, true);
-		t.sport = p->sport;
-		t.dport = conn->dport;
-		set_address(t.saddr, p->saddr, p->family);
-		set_address(t.daddr, conn->daddr, p->family);
+		ends_inside(p, conn, &t);
 	}
 	if (unlikely(p->ttl <= 1 && !(flags & XLVS_CONN_LOCAL)))
 		return refuse(ctx, p, p->daddr, counted, XLVS_DROP_TTL, 0);
@@ -180,7 +177,7 @@ static __always_inline int forward_request(struct xdp_md *ctx, const struct pack
 	if (unlikely(outcome))
 		return drop_as(outcome);
 	if (unlikely(flags & XLVS_CONN_LOCAL))
-		return deliver(ctx, p, method == XLVS_MASQ, &t, special);
+		return deliver(ctx, p, is_translated(method), &t, special);
 	outcome = needs_companion(&hop);
 	if (unlikely(outcome))
 		return hand_over(ctx, outcome);
@@ -213,6 +210,20 @@ static __always_inline int destination_gone(struct xdp_md *ctx, const struct flo
 }
 
 /*
+ * Whether the opening program is to see the packet first: all while a connection is opened;
+ * where numbers are shifted, what begins one anew, and options that may hold numbers.
+ */
+static __always_inline bool is_opening(struct xdp_md *ctx, const struct packet *p,
+				       struct xlvs_conn *conn, bool reply)
+{
+	__u32 flags = conn->flags;
+
+	if (likely(!(flags & (XLVS_CONN_OPENING | XLVS_CONN_SHIFTED))))
+		return false;
+	return flags & XLVS_CONN_OPENING || p->tcp & TCP_SYN || !note_edge(ctx, p, conn, reply);
+}
+
+/*
  * special: compiled for the special program, which carries what is rare; the fast
  * path leaves such connections to it.
  */
@@ -225,9 +236,9 @@ static __always_inline int handle_known(struct xdp_md *ctx, const struct packet 
 	bool reply = is_reply(flow);
 	struct xlvs_dest *dest;
 
-	if (!special && unlikely(flow->conn->flags & (XLVS_CONN_SPECIAL | XLVS_CONN_OPENING))) {
-		if (flow->conn->flags & XLVS_CONN_OPENING)
-			return opening_on(ctx, p, flow, false);
+	if (!special && unlikely(is_opening(ctx, p, flow->conn, reply)))
+		return opening_on(ctx, p, flow, false);
+	if (!special && unlikely(flow->conn->flags & XLVS_CONN_SPECIAL)) {
 		bpf_tail_call(ctx, &programs, XLVS_PROG_SPECIAL);
 		return drop_as(XLVS_DROP_RACE);
 	}
@@ -242,10 +253,12 @@ static __always_inline int handle_known(struct xdp_md *ctx, const struct packet 
 	} else if (!reply) {
 		return destination_gone(ctx, flow, set);
 	}
-	if (special)
+	if (special) {
+		note_numbers(ctx, p, flow->conn, reply, set);
 		touch_any(flow->conn, p, reply, set);
-	else
+	} else {
 		touch(flow->conn, p, reply, set);
+	}
 	if (reply)
 		return forward_reply(ctx, p, flow, set, special);
 	return forward_request(ctx, p, flow, dest, set, special);

@@ -74,6 +74,7 @@ struct quote {
 	__u32 ip;	    /* offset of the quoted IP header */
 	__u32 l4;	    /* of the quoted transport header */
 	__u32 header;	    /* length of the quoted IPv4 header */
+	__u32 numbers;	    /* of TCP's two that are quoted, too */
 	bool dont_fragment; /* said by the quoted header; always, in IPv6 */
 };
 

@@ -53,35 +53,60 @@ static __always_inline bool replace(struct xdp_md *ctx, __u32 at, const void *va
 	return true;
 }
 
-static __always_inline bool replace_address(struct xdp_md *ctx, const struct packet *p,
-					    const struct quote *q, const __u8 *value, bool reply,
-					    __u64 *old, __u64 *new)
+/* One end of the quoted packet: its target, or its source. */
+static __always_inline bool replace_end(struct xdp_md *ctx, const struct packet *p,
+					const struct quote *q, const struct translation *t,
+					bool target, __u64 *old, __u64 *new)
 {
-	__u16 check;
+	const __u8 *address = target ? t->saddr : t->daddr;
+	__be16 port = target ? t->sport : t->dport;
 
+	if (!replace(ctx, q->l4 + (target ? 2 : 0), &port, sizeof(port), old, new))
+		return false;
 	if (p->family == XLVS_IPV6)
-		return replace(ctx, q->ip + (reply ? IPV6_TARGET : IPV6_SOURCE), value, 16, old,
+		return replace(ctx, q->ip + (target ? IPV6_TARGET : IPV6_SOURCE), address, 16, old,
 			       new);
-	return replace(ctx, q->ip + (reply ? IPV4_TARGET : IPV4_SOURCE), value, 4, old, new) &&
-	       quoted_check(ctx, q, &check) &&
-	       replace(ctx, q->ip + IPV4_CHECK, &check, sizeof(check), old, new);
+	return replace(ctx, q->ip + (target ? IPV4_TARGET : IPV4_SOURCE), address, 4, old, new);
+}
+
+/*
+ * The quoted sequence number, or the acknowledgement behind it, if it is quoted. That packet
+ * went the other way: what is added to the one here was added to the other there.
+ */
+static __always_inline bool replace_number(struct xdp_md *ctx, const struct quote *q, __u32 which,
+					   __u32 added, __u64 *old, __u64 *new)
+{
+	__u32 at = q->l4 + 4 + which * 4;
+	__be32 number;
+
+	if (!added || which >= q->numbers)
+		return true;
+	if (bpf_xdp_load_bytes(ctx, at, &number, sizeof(number)))
+		return false;
+	number = bpf_htonl(bpf_ntohl(number) + added);
+	return replace(ctx, at, &number, sizeof(number), old, new);
 }
 
 /*
  * Translate the quotation: where the error goes to the client (reply), the quoted target
- * was the server; where it goes to the server, the quoted source was the VIP.
+ * was the server; where it goes to the server, the quoted source was the VIP. The other
+ * end is the same on both sides, unless there is a local address.
  */
 static __always_inline bool translate_quote(struct xdp_md *ctx, const struct packet *p,
 					    const struct translation *t, const struct quote *q,
-					    bool reply)
+					    bool reply, bool local)
 {
-	const __u8 *address = reply ? t->saddr : t->daddr;
-	__be16 port = reply ? t->sport : t->dport;
 	__u64 old = 0, new = 0;
 	__u16 check;
 
-	if (!replace_address(ctx, p, q, address, reply, &old, &new) ||
-	    !replace(ctx, q->l4 + (reply ? 2 : 0), &port, sizeof(port), &old, &new))
+	if (!replace_end(ctx, p, q, t, reply, &old, &new) ||
+	    (local && !replace_end(ctx, p, q, t, !reply, &old, &new)) ||
+	    !replace_number(ctx, q, 0, t->acknowledged, &old, &new) ||
+	    !replace_number(ctx, q, 1, t->sequence, &old, &new))
+		return false;
+	if (p->family == XLVS_IPV4 &&
+	    (!quoted_check(ctx, q, &check) ||
+	     !replace(ctx, q->ip + IPV4_CHECK, &check, sizeof(check), &old, &new)))
 		return false;
 	if (p->family == XLVS_IPV6) { /* the pseudo-header */
 		old += sum_words(p->saddr, p->family) + sum_words(p->daddr, p->family);
@@ -164,6 +189,9 @@ __noinline int read_quote(struct xdp_md *ctx, __u32 at, __u32 family)
 		return 0;
 	about->sport = ports[1];
 	about->dport = ports[0];
+	q->numbers = 0;
+	if (about->protocol == IPPROTO_TCP && q->l4 + 8 <= end)
+		q->numbers = q->l4 + 12 <= end ? 2 : 1;
 	return 1;
 }
 

@@ -24,7 +24,8 @@ static __always_inline bool related_find(struct packet *p, struct flow *flow)
 	p->sport = p->dport = bpf_htons(IKE_PORT);
 	found = conn_find(p, flow);
 	p->protocol = protocol;
-	return found;
+	/* Their answers would come to the port 500 of a local address: nobody has claimed that. */
+	return found && !has_local(flow->conn->flags);
 }
 
 /* The connection of a packet of any transport. */

@@ -20,7 +20,7 @@ static __always_inline bool translate_first(struct xdp_md *ctx, const struct pac
 	void *data = data_of(ctx), *end = end_of(ctx);
 	__u16 *check = check_field(data, end, p);
 	__be16 *ports = data + l4_of(p);
-	__u64 old, new;
+	__u64 old = 0, new = 0;
 
 	/* SCTP's sum cannot follow other ports without the whole packet's length. */
 	if (!is_plain(p->protocol))
@@ -31,8 +31,10 @@ static __always_inline bool translate_first(struct xdp_md *ctx, const struct pac
 	ports[1] = t->dport;
 	if (p->protocol == IPPROTO_UDP && !*check)
 		return true;
-	old = sum_words(p->saddr, p->family) + sum_words(p->daddr, p->family) + p->sport + p->dport;
-	new = sum_words(t->saddr, p->family) + sum_words(t->daddr, p->family) + t->sport + t->dport;
+	if (t->sequence | t->acknowledged && !translate_numbers(end, ports, p, t, &old, &new))
+		return false;
+	old += sum_ends(p->saddr, p->daddr, p->sport, p->dport, p->family);
+	new += sum_ends(t->saddr, t->daddr, t->sport, t->dport, p->family);
 	*check = csum_replace(*check, old, new);
 	if (p->protocol == IPPROTO_UDP && !*check)
 		*check = 0xffff;
@@ -45,6 +47,7 @@ struct relayed {
 	__u32 packets;
 	__u32 bytes;
 	const struct quote *quote;
+	bool local; /* its connection has a local address: quotations change at both ends */
 };
 
 /* NAT of what is relayed; ttl_step as in translate(). */
@@ -56,13 +59,14 @@ static __always_inline bool relay_translate(struct xdp_md *ctx, const struct pac
 		return translate_any(ctx, p, t, ttl_step);
 	if (r->kind == RELAY_FIRST && !translate_first(ctx, p, t))
 		return false;
-	if (r->kind == RELAY_ERROR && !translate_quote(ctx, p, t, r->quote, reply))
+	if (r->kind == RELAY_ERROR && !translate_quote(ctx, p, t, r->quote, reply, r->local))
 		return false;
 	return translate_ip(data_of(ctx), end_of(ctx), p, t, ttl_step);
 }
 
 /* Count it, and note it on the connection: errors leave no trace there, as in IPVS. */
-static __always_inline void relay_note(const struct packet *p, const struct flow *flow,
+static __always_inline void relay_note(struct xdp_md *ctx, const struct packet *p,
+				       const struct flow *flow,
 				       const struct xlvs_dest *dest, const struct relayed *r,
 				       const struct xlvs_settings *set)
 {
@@ -73,10 +77,12 @@ static __always_inline void relay_note(const struct packet *p, const struct flow
 		account_part(dest, conn->dest, reply, r->packets, r->bytes);
 	if (r->kind == RELAY_ERROR)
 		return;
-	if (r->kind == RELAY_LATER)
+	if (r->kind == RELAY_LATER) {
 		conn->seen = now();
-	else
+	} else {
+		note_numbers(ctx, p, conn, reply, set);
 		touch_any(conn, p, reply, set);
+	}
 }
 
 /* An error due for what is relayed: never about an ICMP error, nor an IPv4 fragment but the first. */
@@ -112,20 +118,21 @@ static __always_inline int relay_emit(struct xdp_md *ctx, const struct xlvs_hop 
 
 /* The answer's way: an error may go to somebody else than the client. */
 static __always_inline enum xlvs_outcome relay_way_back(struct xdp_md *ctx, const struct packet *p,
-							struct xlvs_conn *conn, const __u8 *source,
+							struct xlvs_conn *conn,
+							const struct translation *t,
 							const struct xlvs_settings *set,
 							struct xlvs_hop *hop)
 {
 	struct xlvs_scratch *notes = scratch_get();
 	struct xlvs_hop *cache = &conn->back;
 
-	if (!same_address(conn->caddr, p->daddr, p->family)) {
+	if (!same_address(conn->caddr, t->daddr, p->family)) {
 		if (!notes)
 			return XLVS_DROP_NO_ROUTE;
 		__builtin_memset(&notes->hop, 0, sizeof(notes->hop));
 		cache = &notes->hop;
 	}
-	return hop_resolve(ctx, cache, p->family, source, p->daddr, set, hop);
+	return hop_resolve(ctx, cache, p->family, t->saddr, t->daddr, set, hop);
 }
 
 static __always_inline int relay_reply(struct xdp_md *ctx, const struct packet *p,
@@ -133,23 +140,22 @@ static __always_inline int relay_reply(struct xdp_md *ctx, const struct packet *
 				       const struct xlvs_settings *set, const struct xlvs_hop *own)
 {
 	struct xlvs_conn *conn = flow->conn;
-	struct translation t = { .sport = conn->vport, .dport = p->dport };
+	struct translation t = {};
 	bool mine = conn->flags & XLVS_CONN_OWN;
 	enum xlvs_outcome outcome = XLVS_FORWARDED;
 	struct xlvs_hop hop;
 
-	set_address(t.saddr, conn->vaddr, p->family);
-	set_address(t.daddr, p->daddr, p->family);
+	ends_outside(p, conn, &t);
 	if (!mine && p->ttl <= 1)
-		return relay_refuse(ctx, p, r, t.saddr, NOBODY, XLVS_DROP_TTL);
+		return relay_refuse(ctx, p, r, refuser(p, conn), NOBODY, XLVS_DROP_TTL);
 	if (!mine)
-		outcome = relay_way_back(ctx, p, conn, t.saddr, set, &hop);
+		outcome = relay_way_back(ctx, p, conn, &t, set, &hop);
 	if (!flow_holds(flow))
 		outcome = XLVS_DROP_RACE;
 	if (outcome)
 		return drop_as(outcome);
 	if (!mine && !needs_companion(&hop) && p->length > hop.mtu)
-		return relay_too_big(ctx, p, flow, r, t.saddr, NOBODY, hop.mtu);
+		return relay_too_big(ctx, p, flow, r, refuser(p, conn), NOBODY, hop.mtu);
 	if (!relay_translate(ctx, p, &t, r, true, !mine))
 		return drop_as(XLVS_DROP_MALFORMED);
 	if (mine)
@@ -172,7 +178,7 @@ static __always_inline int relay_send(struct xdp_md *ctx, const struct packet *p
 			       ? relay_emit(ctx, hop, own, link, dest->family, dest->address, false)
 			       : drop_as(XLVS_DROP_MALFORMED);
 
-	if (method == XLVS_MASQ)
+	if (is_translated(method))
 		ready = relay_translate(ctx, p, t, r, false, 1);
 	else if (r->kind == RELAY_WHOLE)
 		ready = pass_on_any(ctx, p);
@@ -195,15 +201,14 @@ static __always_inline int relay_request(struct xdp_md *ctx, const struct packet
 {
 	struct xlvs_conn *conn = flow->conn;
 	__u32 flags = conn->flags, method = flags & XLVS_CONN_METHOD, overhead = 0;
-	__u32 counted = method == XLVS_MASQ ? NOBODY : conn->dest;
+	__u32 counted = is_translated(method) ? NOBODY : conn->dest;
 	bool here = flags & XLVS_CONN_LOCAL;
-	struct translation t = { .sport = p->sport, .dport = conn->dport };
+	struct translation t = {};
 	enum xlvs_outcome outcome = XLVS_FORWARDED;
 	struct shim shim = {};
 	struct xlvs_hop hop;
 
-	set_address(t.saddr, p->saddr, p->family);
-	set_address(t.daddr, conn->daddr, p->family);
+	ends_inside(p, conn, &t);
 	if (!here && p->ttl <= 1)
 		return relay_refuse(ctx, p, r, p->daddr, counted, XLVS_DROP_TTL);
 	if (!here)
@@ -213,7 +218,7 @@ static __always_inline int relay_request(struct xdp_md *ctx, const struct packet
 	if (outcome)
 		return drop_as(outcome);
 	if (here) {
-		if (method == XLVS_MASQ && !relay_translate(ctx, p, &t, r, false, 0))
+		if (is_translated(method) && !relay_translate(ctx, p, &t, r, false, 0))
 			return drop_as(XLVS_DROP_MALFORMED);
 		return pass_as(XLVS_LOCAL);
 	}
@@ -236,6 +241,7 @@ static __always_inline int relay(struct xdp_md *ctx, struct xlvs_scratch *notes,
 		.packets = notes->relayed.packets,
 		.bytes = notes->relayed.bytes,
 		.quote = &notes->quote,
+		.local = has_local(flow->conn->flags),
 	};
 	__u32 row = flow->conn->dest;
 	struct xlvs_dest *dest = bpf_map_lookup_elem(&dests, &row);
@@ -251,7 +257,7 @@ static __always_inline int relay(struct xdp_md *ctx, struct xlvs_scratch *notes,
 	if (bpf_xdp_load_bytes(ctx, 0, notes->own.dmac, 12)) /* both link addresses, as they came */
 		return drop_as(XLVS_DROP_MALFORMED);
 	if (!notes->relayed.noted)
-		relay_note(&notes->packet, flow, dest, &r, set);
+		relay_note(ctx, &notes->packet, flow, dest, &r, set);
 	if (is_reply(flow))
 		return relay_reply(ctx, &notes->packet, flow, &r, set, &notes->own);
 	return relay_request(ctx, &notes->packet, flow, dest, &r, set, &notes->own);
