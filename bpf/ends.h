@@ -69,7 +69,7 @@ static __always_inline bool note_edge(struct xdp_md *ctx, const struct packet *p
 
 	if ((void *)(tcp + 1) > end_of(ctx))
 		return false;
-	if (p->tcp & TCP_ACK) {
+	if (p->tcp & TCP_ACK && !(READ_ONCE(conn->flags) & XLVS_CONN_OPENING)) {
 		edge = bpf_ntohl(tcp->ack_seq);
 		if (reply)
 			conn->edge_out = edge;
@@ -80,41 +80,40 @@ static __always_inline bool note_edge(struct xdp_md *ctx, const struct packet *p
 }
 
 /* States in which a SYN begins another connection. */
-#define TCP_OVER_STATES                                                                         \
-	((1 << XLVS_TCP_NONE) | (1 << XLVS_TCP_FIN_WAIT) | (1 << XLVS_TCP_TIME_WAIT) |          \
+#define TCP_OVER_STATES                                                                \
+	((1 << XLVS_TCP_NONE) | (1 << XLVS_TCP_FIN_WAIT) | (1 << XLVS_TCP_TIME_WAIT) | \
 	 (1 << XLVS_TCP_CLOSE) | (1 << XLVS_TCP_CLOSE_WAIT) | (1 << XLVS_TCP_LAST_ACK))
 #define SEQUENCE_GAP 0x10000 /* beyond all that the old connection's window let be sent */
 
 /*
- * A client's SYN on a connection that is over, as it stands (and that conn_reuse_mode leaves
- * in place): its server must see numbers that climb.
+ * A client's SYN, of that number, on a connection that is over as it stands (and that
+ * conn_reuse_mode leaves in place): its server must see numbers that climb. It is opened anew.
  */
-static __always_inline void rebase(struct xdp_md *ctx, const struct packet *p,
-				   struct xlvs_conn *conn, const struct xlvs_settings *set)
+static __always_inline void rebase(struct xlvs_conn *conn, __u32 asked,
+				   const struct xlvs_settings *set)
 {
-	__be32 asked;
-	__u32 first;
+	__u32 flags = READ_ONCE(conn->flags), last = conn->edge_out, first;
 
-	if (!has_local(conn->flags) || !(p->tcp & TCP_SYN) ||
-	    !(TCP_OVER_STATES >> (READ_ONCE(conn->state) & 0xf) & 1) ||
-	    bpf_xdp_load_bytes(ctx, p->l4 + 4, &asked, sizeof(asked)))
+	if (!(flags & XLVS_CONN_SHIFTED) || !has_local(flags) ||
+	    !(TCP_OVER_STATES >> (READ_ONCE(conn->state) & 0xf) & 1))
 		return;
 	first = initial_sequence(conn, set);
-	if (conn->edge_out && (__s32)(first - conn->edge_out) < SEQUENCE_GAP)
-		first = conn->edge_out + SEQUENCE_GAP;
-	conn->seq_in = first - bpf_ntohl(asked);
+	if (!(flags & XLVS_CONN_OPENING) && (__s32)(first - last) < SEQUENCE_GAP)
+		first = last + SEQUENCE_GAP;
+	__sync_fetch_and_or(&conn->flags, XLVS_CONN_OPENING);
+	conn->seq_in = first - asked;
 }
 
-/* What a segment that is not the fast path's leaves on such a connection. */
-static __always_inline void note_numbers(struct xdp_md *ctx, const struct packet *p,
-					 struct xlvs_conn *conn, bool reply,
-					 const struct xlvs_settings *set)
+/*
+ * What a segment that is not the fast path's leaves on such a connection. A global function:
+ * verified once.
+ */
+__noinline int note_numbers(struct xdp_md *ctx, const struct packet *p, struct xlvs_conn *conn,
+			    __u32 reply)
 {
-	if (likely(!(conn->flags & XLVS_CONN_SHIFTED)))
-		return;
-	note_edge(ctx, p, conn, reply);
-	if (!reply)
-		rebase(ctx, p, conn, set);
+	if (p && conn && conn->flags & XLVS_CONN_SHIFTED)
+		note_edge(ctx, p, conn, reply);
+	return 0;
 }
 
 #endif

@@ -313,6 +313,7 @@ static __always_inline int ftp_drop(const struct packet *p, const struct flow *f
 	return drop_as(outcome);
 }
 
+/* Read along, and leave the forwarding to the special program. */
 static __always_inline int handle_ftp(struct xdp_md *ctx, struct xlvs_scratch *notes,
 				      struct xlvs_settings *set)
 {
@@ -330,7 +331,9 @@ static __always_inline int handle_ftp(struct xdp_md *ctx, struct xlvs_scratch *n
 		outcome = ftp_request(ctx, &p, &flow, notes, set);
 	if (outcome != XLVS_FORWARDED)
 		return ftp_drop(&p, &flow, outcome, set);
-	return handle_known(ctx, &p, &flow, set, true);
+	notes->ftp.read = 1;
+	bpf_tail_call(ctx, &programs, XLVS_PROG_SPECIAL);
+	return drop_as(XLVS_DROP_RACE);
 }
 
 #endif

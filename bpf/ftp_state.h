@@ -72,6 +72,7 @@ struct ftp_search {
 struct ftp_state {
 	struct ftp_reader reader;
 	struct ftp_search search;
+	__u32 read; /* the packet that goes on to the special program was read */
 };
 
 #endif

@@ -254,7 +254,7 @@ static __always_inline int handle_known(struct xdp_md *ctx, const struct packet 
 		return destination_gone(ctx, flow, set);
 	}
 	if (special) {
-		note_numbers(ctx, p, flow->conn, reply, set);
+		note_numbers(ctx, p, flow->conn, reply);
 		touch_any(flow->conn, p, reply, set);
 	} else {
 		touch(flow->conn, p, reply, set);

@@ -128,12 +128,16 @@ static __always_inline enum xlvs_outcome opening_request(struct xdp_md *ctx, str
 							 struct xlvs_scratch *notes,
 							 const struct xlvs_settings *set)
 {
-	__u32 flags = READ_ONCE(conn->flags), row = conn->dest;
+	__u32 row = conn->dest, flags;
 	struct xlvs_dest *dest = bpf_map_lookup_elem(&dests, &row);
-	bool whole = notes->relayed.kind == RELAY_WHOLE, opening = flags & XLVS_CONN_OPENING;
+	bool whole = notes->relayed.kind == RELAY_WHOLE, opening;
 	struct option_edit *e = &notes->edit;
 	bool changed;
 
+	if (is_syn(p))
+		rebase(conn, s->sequence, set);
+	flags = READ_ONCE(conn->flags);
+	opening = flags & XLVS_CONN_OPENING;
 	if (!dest)
 		return XLVS_FORWARDED; /* it goes no further */
 	if (!options_load(ctx, p, s->options, e))
@@ -168,6 +172,15 @@ static __always_inline bool is_opened(const struct xlvs_conn *conn, const struct
 	return !(p->tcp & (TCP_SYN | TCP_RST)) && (s->payload || p->tcp & TCP_FIN || ahead > 0);
 }
 
+/* From now on the edges are what was acknowledged last: by the client, the server's SYN. */
+static __always_inline void opened(struct xlvs_conn *conn)
+{
+	__u32 first = conn->edge_out;
+
+	__sync_fetch_and_and(&conn->flags, ~XLVS_CONN_OPENING);
+	conn->edge_in = first + conn->seq_out + 1;
+}
+
 /* A server's segment. */
 static __always_inline enum xlvs_outcome opening_reply(struct xdp_md *ctx, struct packet *p,
 						       struct xlvs_conn *conn, struct segment *s,
@@ -188,7 +201,7 @@ static __always_inline enum xlvs_outcome opening_reply(struct xdp_md *ctx, struc
 		e->mss_less = flags & XLVS_CONN_TOA ? toa_size(conn) : 0;
 		conn->edge_out = s->sequence;
 	} else if (flags & XLVS_CONN_OPENING && is_opened(conn, p, s)) {
-		__sync_fetch_and_and(&conn->flags, ~XLVS_CONN_OPENING);
+		opened(conn);
 	}
 	if (s->options && options_edit() &&
 	    !options_store(ctx, p, e, notes->relayed.kind == RELAY_WHOLE))

@@ -66,9 +66,8 @@ static __always_inline bool relay_translate(struct xdp_md *ctx, const struct pac
 
 /* Count it, and note it on the connection: errors leave no trace there, as in IPVS. */
 static __always_inline void relay_note(struct xdp_md *ctx, const struct packet *p,
-				       const struct flow *flow,
-				       const struct xlvs_dest *dest, const struct relayed *r,
-				       const struct xlvs_settings *set)
+				       const struct flow *flow, const struct xlvs_dest *dest,
+				       const struct relayed *r, const struct xlvs_settings *set)
 {
 	struct xlvs_conn *conn = flow->conn;
 	bool reply = is_reply(flow);
@@ -80,7 +79,7 @@ static __always_inline void relay_note(struct xdp_md *ctx, const struct packet *
 	if (r->kind == RELAY_LATER) {
 		conn->seen = now();
 	} else {
-		note_numbers(ctx, p, conn, reply, set);
+		note_numbers(ctx, p, conn, reply);
 		touch_any(conn, p, reply, set);
 	}
 }
@@ -117,11 +116,9 @@ static __always_inline int relay_emit(struct xdp_md *ctx, const struct xlvs_hop 
 }
 
 /* The answer's way: an error may go to somebody else than the client. */
-static __always_inline enum xlvs_outcome relay_way_back(struct xdp_md *ctx, const struct packet *p,
-							struct xlvs_conn *conn,
-							const struct translation *t,
-							const struct xlvs_settings *set,
-							struct xlvs_hop *hop)
+static __always_inline enum xlvs_outcome
+relay_way_back(struct xdp_md *ctx, const struct packet *p, struct xlvs_conn *conn,
+	       const struct translation *t, const struct xlvs_settings *set, struct xlvs_hop *hop)
 {
 	struct xlvs_scratch *notes = scratch_get();
 	struct xlvs_hop *cache = &conn->back;

@@ -86,11 +86,13 @@ static __always_inline int handle_special(struct xdp_md *ctx, const struct xlvs_
 	enum parsed what = parse_special(ctx);
 	struct packet *p;
 	struct flow flow;
-	bool found, once;
+	bool found, once, read;
 	int verdict;
 
 	if (!notes)
 		return XDP_PASS;
+	read = notes->ftp.read;
+	notes->ftp.read = 0;
 	p = &notes->packet;
 	if (what == PARSED_PROTOCOL && !is_icmp(p))
 		return pass_as(XLVS_NOT_OURS);
@@ -106,7 +108,7 @@ static __always_inline int handle_special(struct xdp_md *ctx, const struct xlvs_
 		return is_ipsec(p->protocol) ? pass_as(XLVS_NOT_OURS) : offer_new(ctx, p, set);
 	if (!is_reply(&flow) && denied_by_now(flow.conn->dest))
 		return drop_as(XLVS_DROP_DENIED);
-	if (flow.conn->flags & XLVS_CONN_WATCHED)
+	if (flow.conn->flags & XLVS_CONN_WATCHED && !read)
 		return opening_on(ctx, p, &flow, false); /* and from there to FTP's */
 	verdict = handle_known(ctx, p, &flow, set, true);
 	if (once && ends_at_once(flow.conn))

@@ -77,10 +77,12 @@ static __always_inline bool translate_sctp(struct xdp_md *ctx, const struct pack
 	return true;
 }
 
-/* As translate, which does it for TCP and UDP. */
-static __always_inline bool translate_any(struct xdp_md *ctx, const struct packet *p,
-					  const struct translation *t, __u8 ttl_step)
+/* As translate, which does it for TCP and UDP. A global function: verified once. */
+__noinline int translate_any(struct xdp_md *ctx, const struct packet *p,
+			     const struct translation *t, __u32 ttl_step)
 {
+	if (!p || !t)
+		return false;
 	if (is_plain(p->protocol))
 		return translate(ctx, p, t, ttl_step);
 	if (!translate_ip(data_of(ctx), end_of(ctx), p, t, ttl_step))
