@@ -17,7 +17,7 @@ from tests.packet.director import (
 from tests.packet.frames import TCP, Datagram
 from xlvs.dataplane import layout
 from xlvs.dataplane.rows import swap16
-from xlvs.model import Forward, ServiceKey
+from xlvs.model import ClientAddress, Forward, Service, ServiceKey
 
 VIP = {4: "10.80.0.1", 6: "fd80::1"}
 CLIENT = {4: "198.18.0.1", 6: "fd18::1"}
@@ -25,6 +25,7 @@ RIP = {4: "10.19.0.11", 6: "fd19::11"}
 SECOND = {4: "10.19.0.12", 6: "fd19::12"}  # another real server
 LIP = {4: "10.19.0.200", 6: "fd19::200"}
 PORT = 8080  # of the real servers
+WHOLE = {4: 0xFFFFFFFF, 6: 128}  # netmasks
 _MASK = 0xFFFFFFFF
 
 
@@ -54,11 +55,25 @@ def serve(
     locals: Sequence[str] = (),
     scheduler: str = "rr",
 ) -> ServiceKey:
-    """A service with one real server and one local address, unless others are named."""
+    """A service with one real server and one local address, unless others are named.
+
+    Real servers are told nothing of the client: that is another test's.
+    """
     rows = [Server(each, PORT, Forward.FULLNAT) for each in servers or (RIP[family],)]
-    key = director.service(VIP[family], protocol, rows, scheduler)
+    key = key_of(family, protocol)
+    define(director, Service(key, scheduler=scheduler, netmask=WHOLE[family]), rows)
     pool(director, key, *(locals or (LIP[family],)))
     return key
+
+
+def key_of(family: int, protocol: int, vip: str = "") -> ServiceKey:
+    """The service of port 80."""
+    return ServiceKey(2 if family == 4 else 10, protocol, ip_address(vip or VIP[family]).packed, 80)
+
+
+def define(director: Director, service: Service, servers: Sequence[Server]) -> None:
+    """A service whose servers are told nothing of the client."""
+    director.define(replace(service, client_address=ClientAddress.NONE), servers)
 
 
 def local_of(conn: layout.ConnRow) -> tuple[str, int]:

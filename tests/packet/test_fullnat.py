@@ -19,8 +19,11 @@ from tests.packet.fullnat import (
     RIP,
     SECOND,
     VIP,
+    WHOLE,
     answer,
+    define,
     inward,
+    key_of,
     local_of,
     outward,
     pool,
@@ -29,7 +32,7 @@ from tests.packet.fullnat import (
 from tests.packet.sctp import SCTP, Association, chunk
 from xlvs.dataplane import layout, migrate
 from xlvs.dataplane.rows import swap16
-from xlvs.model import Forward, Service, ServiceFlag, ServiceKey
+from xlvs.model import Forward, Service, ServiceFlag
 
 pytestmark = pytest.mark.root
 
@@ -79,12 +82,18 @@ def test_in_and_out(director: Director, family: int, protocol: int, fields: dict
         there, **{name: value for name, value in fields.items() if name in ("payload", "sum", "tags")}
     )
     assert director.run(reply.frame()) == (XDP_REDIRECT, outward(reply, asked, conn).frame())
+    if protocol == TCP:  # the two numbers that they began with
+        assert (conn.edge_in, conn.edge_out) == (asked.sequence, reply.sequence)
     more = replace(asked, flags="PA", sequence=asked.sequence + 1 & MASK, acknowledged=0xFFFFFFF1)
     assert director.run(more.frame()) == (XDP_REDIRECT, inward(more, conn).frame())
-    assert director.counted() == {"forwarded": 3}
-    assert conn.in_packets == 2
-    if protocol == TCP:  # where resets are believed
-        assert (conn.edge_in, conn.edge_out) == (0xFFFFFFF1, reply.acknowledged)
+    reply = answer(inward(more, conn), flags="PA", sequence=0xFFFFFFF1)
+    assert director.run(reply.frame()) == (XDP_REDIRECT, outward(reply, asked, conn).frame())
+    more = replace(more, acknowledged=0xFFFFFFF1 + len(reply.payload) & MASK)
+    assert director.run(more.frame()) == (XDP_REDIRECT, inward(more, conn).frame())
+    assert director.counted() == {"forwarded": 5}
+    assert conn.in_packets == 3
+    if protocol == TCP and asked.payload:  # where resets are believed
+        assert (conn.edge_in, conn.edge_out) == (more.acknowledged, reply.acknowledged)
 
 
 @families
@@ -150,11 +159,9 @@ def test_a_wrong_checksum_stays_wrong(director: Director, family: int, protocol:
 
 def test_two_clients_of_one_port_do_not_meet(director: Director) -> None:
     """Under NAT, the newest got the answers of both."""
-    director.define(
-        Service(ServiceKey(2, TCP, ip_address("10.80.0.9").packed, 80), scheduler="rr", netmask=0xFFFFFFFF),
-        [Server(RIP[4], PORT, Forward.FULLNAT)],
-    )
-    pool(director, ServiceKey(2, TCP, ip_address("10.80.0.9").packed, 80), LIP[4])
+    other = key_of(4, TCP, "10.80.0.9")
+    define(director, Service(other, "rr", netmask=WHOLE[4]), [Server(RIP[4], PORT, Forward.FULLNAT)])
+    pool(director, other, LIP[4])
     serve(director, 4, TCP)
     both = [request(4, TCP), request(4, TCP, target="10.80.0.9")]
     for asked in both:
@@ -222,10 +229,9 @@ def test_a_reply_at_the_end_of_its_life(director: Director, family: int, protoco
 @families
 def test_one_packet_scheduling_has_answers(director: Director, family: int) -> None:
     """Each packet is scheduled alone; its local port stands long enough for the answer."""
-    packed = ip_address(VIP[family]).packed
-    key = ServiceKey(2 if family == 4 else 10, UDP, packed, 80)
-    service = Service(key, "rr", ServiceFlag.ONEPACKET, netmask=0xFFFFFFFF if family == 4 else 128)
-    director.define(service, [Server(each, PORT, Forward.FULLNAT) for each in (RIP[family], SECOND[family])])
+    key = key_of(family, UDP)
+    service = Service(key, "rr", ServiceFlag.ONEPACKET, netmask=WHOLE[family])
+    define(director, service, [Server(each, PORT, Forward.FULLNAT) for each in (RIP[family], SECOND[family])])
     pool(director, key, LIP[family])
     asked = request(family, UDP)
     heard = [director.exchange(asked.frame())[1] for _ in range(4)]
@@ -242,11 +248,10 @@ def test_one_packet_scheduling_has_answers(director: Director, family: int) -> N
 
 @families
 def test_a_persistent_client_stays(director: Director, family: int) -> None:
-    packed = ip_address(VIP[family]).packed
-    key = ServiceKey(2 if family == 4 else 10, TCP, packed, 80)
-    mask = 0xFFFFFFFF if family == 4 else 128
-    director.define(
-        Service(key, "rr", ServiceFlag.PERSISTENT, 300, mask),
+    key = key_of(family, TCP)
+    define(
+        director,
+        Service(key, "rr", ServiceFlag.PERSISTENT, 300, WHOLE[family]),
         [Server(each, PORT, Forward.FULLNAT) for each in (RIP[family], SECOND[family])],
     )
     pool(director, key, LIP[family])
