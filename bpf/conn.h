@@ -17,6 +17,14 @@
 #define SLOT_NEIGHBOURS 4
 #define SLOT_PROBES	64
 
+/* Bytes that the director puts in front of the client's payload (proxy.h). */
+static __always_inline __u32 proxy_size(__u32 conn_flags, __u8 family)
+{
+	if (likely(!(conn_flags & XLVS_CONN_PROXY)))
+		return 0;
+	return family == XLVS_IPV4 ? 28 : 52;
+}
+
 static __always_inline struct xlvs_conn *conn_at(__u32 slot)
 {
 	return bpf_map_lookup_elem(&conns, &slot);

@@ -104,6 +104,7 @@ static __always_inline void conn_fill(struct xlvs_conn *conn, const struct birth
 	conn->flags = b->flags;
 	__builtin_memset(&conn->back, 0, 64);
 	conn->server_family = dest && is_translated(b->flags) ? dest->family : b->family;
+	conn->seq_in = proxy_size(b->flags, b->family);
 	if (b->flags & XLVS_CONN_ENGINE)
 		*(__u64 *)conn->laddr = b->engine_hash;
 	conn->seen = now();
@@ -142,7 +143,7 @@ static __always_inline enum created conn_begin(struct xlvs_conn *conn, const str
 		if (!dest || !local_claim(conn, b->slot, dest->service, notes, set))
 			return CREATE_DRY;
 		if (b->flags & XLVS_CONN_SHIFTED)
-			conn->seq_in = initial_sequence(conn, set) - b->sequence;
+			conn->seq_in += initial_sequence(conn, set) - b->sequence;
 	}
 	if (!(b->flags & XLVS_CONN_ONE_PACKET))
 		return conn_publish(conn, b->slot, &b->tuple, &notes->other);

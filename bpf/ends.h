@@ -13,11 +13,11 @@
 
 #define PLAIN_HEADER 5 /* words of a TCP header without options */
 
-/* What is added to the numbers of a segment, on its way in or out. */
+/* What is added to the numbers of a segment, on its way in or out. FTP's program shifts its own. */
 static __always_inline void shift_numbers(const struct xlvs_conn *conn, bool reply,
 					  struct translation *t)
 {
-	__u32 in = conn->seq_in, out = conn->seq_out;
+	__u32 in = conn->seq_in, out = conn->flags & XLVS_CONN_WATCHED ? 0 : conn->seq_out;
 
 	t->sequence = reply ? out : in;
 	t->acknowledged = -(reply ? in : out);
@@ -87,21 +87,26 @@ static __always_inline bool note_edge(struct xdp_md *ctx, const struct packet *p
 
 /*
  * A client's SYN, of that number, on a connection that is over as it stands (and that
- * conn_reuse_mode leaves in place): its server must see numbers that climb. It is opened anew.
+ * conn_reuse_mode leaves in place): it is opened anew, and a server that knows a local address
+ * must see numbers that climb. noted: the SYN has moved the state.
  */
-static __always_inline void rebase(struct xlvs_conn *conn, __u32 asked,
+static __always_inline void reopen(struct xlvs_conn *conn, __u32 asked, bool noted,
 				   const struct xlvs_settings *set)
 {
 	__u32 flags = READ_ONCE(conn->flags), last = conn->edge_out, first;
+	__u32 word = READ_ONCE(conn->state), state = noted ? word >> 8 : word;
+	bool rebased = has_local(flags) && flags & XLVS_CONN_SHIFTED;
 
-	if (!(flags & XLVS_CONN_SHIFTED) || !has_local(flags) ||
-	    !(TCP_OVER_STATES >> (READ_ONCE(conn->state) & 0xf) & 1))
+	if (!(rebased || flags & (XLVS_CONN_TOA | XLVS_CONN_PROXY)) ||
+	    !(TCP_OVER_STATES >> (state & 0xf) & 1))
 		return;
-	first = initial_sequence(conn, set);
-	if (!(flags & XLVS_CONN_OPENING) && (__s32)(first - last) < SEQUENCE_GAP)
-		first = last + SEQUENCE_GAP;
+	if (rebased) {
+		first = initial_sequence(conn, set);
+		if (!(flags & XLVS_CONN_OPENING) && (__s32)(first - last) < SEQUENCE_GAP)
+			first = last + SEQUENCE_GAP;
+		conn->seq_in = first - asked + proxy_size(flags, conn->family);
+	}
 	__sync_fetch_and_or(&conn->flags, XLVS_CONN_OPENING);
-	conn->seq_in = first - asked;
 }
 
 /*

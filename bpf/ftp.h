@@ -20,8 +20,6 @@
 #include "known.h"
 #include "tcp_options.h"
 
-#define LONGEST_SUMMED (CHECKSUM_CHUNK * CHECKSUM_CHUNKS)
-
 /* A segment of a control connection. */
 struct ftp_segment {
 	__u32 text;   /* where its text begins in the frame */
@@ -47,20 +45,6 @@ static __always_inline bool ftp_segment_of(struct xdp_md *ctx, const struct pack
 	s->text = l4_of(p) + headers;
 	s->length = headers >= sizeof(*tcp) && all > headers ? all - headers : 0;
 	return true;
-}
-
-/* IPVS checks what it may have to change: a packet that was damaged goes no further. */
-static __always_inline bool ftp_intact(struct xdp_md *ctx, const struct packet *p)
-{
-	__u16 *check = check_field((void *)(long)ctx->data, (void *)(long)ctx->data_end, p);
-	__u32 length = l4_length(p), pseudo;
-
-	if (!check)
-		return false;
-	if (checksum_partial(p, *check) || length > LONGEST_SUMMED)
-		return true;
-	pseudo = csum_fold(pseudo_sum(p->saddr, p->daddr, p->family, p->protocol, length));
-	return (__u16)checksum_range(ctx, p->l4, length, pseudo) == 0xffff;
 }
 
 /* The text of the segment, as far as it is looked at, into notes->payload. */
@@ -237,7 +221,7 @@ static __always_inline enum xlvs_outcome ftp_reply(struct xdp_md *ctx, struct pa
 	enum xlvs_outcome outcome;
 	__u32 added;
 
-	if (!ftp_intact(ctx, p) || !ftp_segment_of(ctx, p, &s))
+	if (!segment_intact(ctx, p) || !ftp_segment_of(ctx, p, &s))
 		return XLVS_DROP_MALFORMED;
 	outcome = ftp_announcement(ctx, p, flow, &s, notes, set);
 	if (outcome != XLVS_FORWARDED)
@@ -286,7 +270,7 @@ static __always_inline enum xlvs_outcome ftp_request(struct xdp_md *ctx, const s
 	struct ftp_segment s = {};
 	__u32 place;
 
-	if (!ftp_intact(ctx, p) || !ftp_segment_of(ctx, p, &s))
+	if (!segment_intact(ctx, p) || !ftp_segment_of(ctx, p, &s))
 		return XLVS_DROP_MALFORMED;
 	if (!ftp_command(ctx, p, flow, &s, notes, set))
 		return XLVS_DROP_TABLE_FULL;

@@ -8,7 +8,25 @@
 
 #include "checksum.h"
 
-#define HEAD_PLACE 1023 /* mask: no TCP header that we read ends later */
+#define HEAD_PLACE     1023 /* mask: no TCP header that we read ends later */
+#define LONGEST_SUMMED (CHECKSUM_CHUNK * CHECKSUM_CHUNKS)
+
+/*
+ * Whether the segment's checksum is right, as far as it can be told. Who writes it anew looks
+ * first, as IPVS does: a packet that was damaged goes no further.
+ */
+static __always_inline bool segment_intact(struct xdp_md *ctx, const struct packet *p)
+{
+	__u16 *check = check_field((void *)(long)ctx->data, (void *)(long)ctx->data_end, p);
+	__u32 length = l4_length(p), pseudo;
+
+	if (!check)
+		return false;
+	if (checksum_partial(p, *check) || length > LONGEST_SUMMED)
+		return true;
+	pseudo = csum_fold(pseudo_sum(p->saddr, p->daddr, p->family, p->protocol, length));
+	return (__u16)checksum_range(ctx, p->l4, length, pseudo) == 0xffff;
+}
 
 /* The IP packet is this much longer now. */
 static __noinline bool ip_resize(struct xdp_md *ctx, const struct packet *p, __s32 grown)

@@ -172,6 +172,8 @@ static __always_inline __u32 opening_flags(const struct packet *p,
 	if (service->client_address == XLVS_TELL_TOA &&
 	    !(flags & (XLVS_CONN_LOCAL | XLVS_CONN_OWN)))
 		return XLVS_CONN_OPENING | XLVS_CONN_TOA;
+	if (service->client_address == XLVS_TELL_PROXY && !(flags & XLVS_CONN_OWN))
+		return XLVS_CONN_OPENING | XLVS_CONN_PROXY | XLVS_CONN_SHIFTED;
 	return has_local(flags) ? XLVS_CONN_OPENING : 0;
 }
 

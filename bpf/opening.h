@@ -15,6 +15,7 @@
 #define XLVS_OPENING_H
 
 #include "ftp_shift.h"
+#include "proxy.h"
 #include "relay.h"
 #include "relay_on.h"
 #include "toa.h"
@@ -28,6 +29,9 @@ struct segment {
 	__u32 acknowledged;
 	__u32 options; /* bytes of them, and ... */
 	__u32 payload;
+	__u32 flags; /* its connection's, and while that is being opened ... */
+	__u32 first; /* ... the client's initial sequence number */
+	bool whole;  /* no fragment */
 };
 
 /* What a segment's header says; false where its lengths are impossible. */
@@ -66,16 +70,62 @@ static __always_inline bool options_store(struct xdp_md *ctx, const struct packe
 	return true;
 }
 
-/* Selective acknowledgements of the server's stream, as the server knows its places. */
-static __always_inline void sack_inward(struct option_edit *e, const struct xlvs_conn *conn)
+/*
+ * Where the director's header in front of the payload begins in the client's stream as the
+ * server knows it, which is where the payload would begin without.
+ */
+static __always_inline __u32 header_place(const struct xlvs_conn *conn, const struct segment *s)
 {
+	return s->first + 1 + conn->seq_in - proxy_size(s->flags, conn->family);
+}
+
+/* Whether a place in that stream is in the header. */
+static __always_inline bool in_header(const struct xlvs_conn *conn, const struct segment *s,
+				      __u32 place)
+{
+	return s->flags & XLVS_CONN_OPENING &&
+	       place - header_place(conn, s) < proxy_size(s->flags, conn->family);
+}
+
+/* An edge of a selective acknowledgement, as the other end knows that place in its stream. */
+static __always_inline __u32 sack_edge(const struct xlvs_conn *conn, const struct segment *s,
+				       __u32 edge, bool reply)
+{
+	if (!reply)
+		return ftp_unshift(conn, edge);
+	return in_header(conn, s, edge) ? s->first + 1 : edge - conn->seq_in;
+}
+
+/* What is acknowledged of the header alone is nothing that the client has sent. */
+static __always_inline void sack_take_out(struct option_edit *e)
+{
+	__u32 size = 2 + e->blocks * 8;
+
+	for (__u32 i = 0; i < TCP_OPTIONS; i++) {
+		if (i >= size)
+			break;
+		e->is[(e->sack - 2 + i) & OPTION_PLACE] = OPTION_NOP;
+	}
+}
+
+/* Selective acknowledgements are of the other end's stream, which is numbered otherwise there. */
+static __always_inline void sack_shift(struct option_edit *e, const struct xlvs_conn *conn,
+				       const struct segment *s, bool reply)
+{
+	__u32 last = 0;
+	bool empty = false;
+
 	for (__u32 i = 0; i < SACK_EDGES; i++) {
 		__be32 *edge = (void *)(e->is + ((e->sack + i * 4) & OPTION_PLACE));
 
 		if (!e->sack || i >= e->blocks * 2)
 			break;
-		*edge = bpf_htonl(ftp_unshift(conn, bpf_ntohl(*edge)));
+		*edge = bpf_htonl(sack_edge(conn, s, bpf_ntohl(*edge), reply));
+		empty |= i & 1 && *edge == last;
+		last = *edge;
 	}
+	if (empty && s->flags & XLVS_CONN_OPENING)
+		sack_take_out(e);
 }
 
 /* The longest packet on the way to the destination, as it was found last; 0: not yet. */
@@ -109,67 +159,97 @@ static __always_inline bool is_syn(const struct packet *p)
 	return (p->tcp & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 }
 
-/* Tell the server who the client is. */
-static __always_inline enum xlvs_outcome tell_server(struct xdp_md *ctx, struct packet *p,
-						     struct xlvs_conn *conn,
-						     const struct xlvs_dest *dest,
-						     struct xlvs_scratch *notes, bool whole)
+/* In a TCP option of each segment. */
+static __always_inline enum xlvs_outcome
+tell_by_option(struct xdp_md *ctx, struct packet *p, struct xlvs_conn *conn,
+	       const struct segment *s, const struct xlvs_dest *dest, struct xlvs_scratch *notes)
 {
-	if (!whole || !has_room(ctx, p, conn, dest, toa_size(conn))) {
+	if (p->tcp & (TCP_SYN | TCP_RST))
+		return XLVS_FORWARDED;
+	if (!s->whole || !has_room(ctx, p, conn, dest, toa_size(conn))) {
 		count(XLVS_TOA_LEFT_OUT);
 		return XLVS_FORWARDED;
 	}
+	__builtin_memcpy(notes->edit.was, notes->edit.is, sizeof(notes->edit.was));
 	return toa_insert(ctx, p, conn, notes) ? XLVS_FORWARDED : XLVS_DROP_MALFORMED;
+}
+
+/*
+ * In front of the payload. What is numbered before that (a SYN, a probe) comes before the
+ * header, too. A reset comes behind it: the server most likely has it, or else asks again.
+ */
+static __always_inline enum xlvs_outcome
+tell_by_header(struct xdp_md *ctx, struct packet *p, struct xlvs_conn *conn,
+	       const struct segment *s, const struct xlvs_dest *dest, struct xlvs_scratch *notes)
+{
+	__u32 size = proxy_size(s->flags, conn->family), at = options_at(p) + s->options;
+	__u32 ahead = s->sequence - s->first;
+
+	if (ahead > 1 || p->tcp & TCP_RST)
+		return XLVS_FORWARDED;
+	if (!tcp_store(ctx, p, l4_of(p) + 4, s->sequence - size))
+		return XLVS_DROP_MALFORMED;
+	if (!ahead && (!s->payload || !is_syn(p)))
+		return XLVS_FORWARDED;
+	if (!s->whole) /* sent again, it comes behind a header that has arrived */
+		return XLVS_DROP_FRAGMENT;
+	if (!ahead)
+		return proxy_empty_syn(ctx, p, at);
+	__builtin_memset(notes->edit.made, 0, sizeof(notes->edit.made));
+	proxy_write(notes->edit.made, conn);
+	if (!has_room(ctx, p, conn, dest, size))
+		return proxy_alone(ctx, p, at, size, notes);
+	return proxy_insert(ctx, p, at, size, notes) ? XLVS_FORWARDED : XLVS_DROP_MALFORMED;
 }
 
 /* A client's segment. */
 static __always_inline enum xlvs_outcome opening_request(struct xdp_md *ctx, struct packet *p,
 							 struct xlvs_conn *conn, struct segment *s,
-							 struct xlvs_scratch *notes,
-							 const struct xlvs_settings *set)
+							 const struct xlvs_dest *dest,
+							 struct xlvs_scratch *notes)
 {
-	__u32 row = conn->dest, flags;
-	struct xlvs_dest *dest = bpf_map_lookup_elem(&dests, &row);
-	bool whole = notes->relayed.kind == RELAY_WHOLE, opening;
 	struct option_edit *e = &notes->edit;
 	bool changed;
 
-	if (is_syn(p))
-		rebase(conn, s->sequence, set);
-	flags = READ_ONCE(conn->flags);
-	opening = flags & XLVS_CONN_OPENING;
-	if (!dest)
-		return XLVS_FORWARDED; /* it goes no further */
-	if (!options_load(ctx, p, s->options, e))
-		return XLVS_DROP_MALFORMED;
 	e->strip = true;
-	e->toa_kind = set->sysctl.toa_kind;
-	if (opening && is_syn(p)) {
-		e->no_timestamps = (flags & XLVS_CONN_METHOD) == XLVS_FULLNAT;
+	if (s->flags & XLVS_CONN_OPENING && is_syn(p)) {
+		e->no_timestamps = has_local(s->flags);
 		e->no_fast_open =
-			true; /* its data would be there before anybody is told of the client */
-		conn->edge_in = s->sequence;
+			true; /* its data would come before anybody is told of the client */
+		e->no_sack = s->flags & XLVS_CONN_PROXY && s->flags & XLVS_CONN_LOCAL;
+		conn->edge_in = s->first = s->sequence;
 	}
 	changed = s->options && options_edit();
-	if (conn->seq_out | conn->seq_before) {
-		sack_inward(e, conn);
-		changed = s->options;
+	if (s->options && (conn->seq_out | conn->seq_before)) {
+		sack_shift(e, conn, s, false);
+		changed = true;
 	}
-	if (changed && !options_store(ctx, p, e, whole))
+	if (changed && !options_store(ctx, p, e, s->whole))
 		return XLVS_DROP_MALFORMED;
-	if (!opening || p->tcp & (TCP_SYN | TCP_RST) || !(flags & XLVS_CONN_TOA))
+	if (!(s->flags & XLVS_CONN_OPENING))
 		return XLVS_FORWARDED;
-	__builtin_memcpy(e->was, e->is, sizeof(e->was));
-	return tell_server(ctx, p, conn, dest, notes, whole);
+	if (s->flags & XLVS_CONN_TOA)
+		return tell_by_option(ctx, p, conn, s, dest, notes);
+	if (s->flags & XLVS_CONN_PROXY)
+		return tell_by_header(ctx, p, conn, s, dest, notes);
+	return XLVS_FORWARDED;
 }
 
-/* The server has said what it says to nobody who has not opened the connection. */
+/*
+ * Whether the server has said what it says to nobody who has not opened the connection; or,
+ * where it is told by a header, that it has all of that.
+ */
 static __always_inline bool is_opened(const struct xlvs_conn *conn, const struct packet *p,
 				      const struct segment *s)
 {
-	__s32 ahead = s->acknowledged - (conn->edge_in + conn->seq_in + 1);
+	__u32 size = proxy_size(s->flags, conn->family);
+	__s32 ahead = s->acknowledged - (header_place(conn, s) + size);
 
-	return !(p->tcp & (TCP_SYN | TCP_RST)) && (s->payload || p->tcp & TCP_FIN || ahead > 0);
+	if (p->tcp & (TCP_SYN | TCP_RST))
+		return false;
+	if (size)
+		return p->tcp & TCP_ACK && ahead >= 0;
+	return s->payload || p->tcp & TCP_FIN || ahead > 0;
 }
 
 /* From now on the edges are what was acknowledged last: by the client, the server's SYN. */
@@ -181,32 +261,44 @@ static __always_inline void opened(struct xlvs_conn *conn)
 	conn->edge_in = first + conn->seq_out + 1;
 }
 
+/* A server's segment of a connection that is being opened. */
+static __always_inline bool hear_server(struct xdp_md *ctx, const struct packet *p,
+					struct xlvs_conn *conn, const struct segment *s,
+					const struct xlvs_dest *dest, struct option_edit *e)
+{
+	__u32 size = proxy_size(s->flags, conn->family);
+
+	if (p->tcp & TCP_SYN) {
+		e->no_timestamps = has_local(s->flags);
+		e->no_fast_open = true;
+		e->mss_most = mss_of(dest);
+		e->mss_less = s->flags & XLVS_CONN_TOA ? toa_size(conn) : size;
+		conn->edge_out = s->sequence;
+	}
+	if (is_opened(conn, p, s))
+		opened(conn);
+	/* What it acknowledges of the header, it acknowledges up to the client's payload. */
+	return !(p->tcp & TCP_ACK) || !in_header(conn, s, s->acknowledged) ||
+	       tcp_store(ctx, p, l4_of(p) + 8, header_place(conn, s) + size);
+}
+
 /* A server's segment. */
 static __always_inline enum xlvs_outcome opening_reply(struct xdp_md *ctx, struct packet *p,
 						       struct xlvs_conn *conn, struct segment *s,
-						       struct xlvs_scratch *notes)
+						       const struct xlvs_dest *dest,
+						       struct option_edit *e)
 {
-	__u32 flags = READ_ONCE(conn->flags), row = conn->dest;
-	struct xlvs_dest *dest = bpf_map_lookup_elem(&dests, &row);
-	struct option_edit *e = &notes->edit;
+	bool changed;
 
-	if (!dest)
-		return XLVS_FORWARDED;
-	if (!options_load(ctx, p, s->options, e))
+	if (s->flags & XLVS_CONN_OPENING && !hear_server(ctx, p, conn, s, dest, e))
 		return XLVS_DROP_MALFORMED;
-	if (flags & XLVS_CONN_OPENING && p->tcp & TCP_SYN) {
-		e->no_timestamps = (flags & XLVS_CONN_METHOD) == XLVS_FULLNAT;
-		e->no_fast_open = true;
-		e->mss_most = mss_of(dest);
-		e->mss_less = flags & XLVS_CONN_TOA ? toa_size(conn) : 0;
-		conn->edge_out = s->sequence;
-	} else if (flags & XLVS_CONN_OPENING && is_opened(conn, p, s)) {
-		opened(conn);
+	changed = s->options && options_edit();
+	if (s->options && conn->seq_in) {
+		sack_shift(e, conn, s, true);
+		changed = true;
 	}
-	if (s->options && options_edit() &&
-	    !options_store(ctx, p, e, notes->relayed.kind == RELAY_WHOLE))
-		return XLVS_DROP_MALFORMED;
-	return XLVS_FORWARDED;
+	return !changed || options_store(ctx, p, e, s->whole) ? XLVS_FORWARDED
+							      : XLVS_DROP_MALFORMED;
 }
 
 /*
@@ -219,13 +311,26 @@ static __always_inline enum xlvs_outcome opening_segment(struct xdp_md *ctx,
 							 const struct xlvs_settings *set)
 {
 	struct packet *p = &notes->packet;
-	struct segment s;
+	struct xlvs_conn *conn = flow->conn;
+	__u32 row = conn->dest;
+	struct xlvs_dest *dest = bpf_map_lookup_elem(&dests, &row);
+	struct segment s = { .whole = notes->relayed.kind == RELAY_WHOLE };
 
+	if (!dest)
+		return XLVS_FORWARDED; /* it goes no further */
 	if (!segment_read(ctx, p, &s))
-		return notes->relayed.kind == RELAY_FIRST ? XLVS_DROP_FRAGMENT : XLVS_FORWARDED;
+		return s.whole ? XLVS_FORWARDED : XLVS_DROP_FRAGMENT;
+	if (is_syn(p) && !is_reply(flow))
+		reopen(conn, s.sequence, notes->relayed.noted, set);
+	s.first = READ_ONCE(conn->edge_in);
+	barrier();
+	s.flags = READ_ONCE(conn->flags); /* looked at last: they say whether that was one */
+	if (!options_load(ctx, p, s.options, &notes->edit))
+		return XLVS_DROP_MALFORMED;
+	notes->edit.toa_kind = set->sysctl.toa_kind;
 	if (is_reply(flow))
-		return opening_reply(ctx, p, flow->conn, &s, notes);
-	return opening_request(ctx, p, flow->conn, &s, notes, set);
+		return opening_reply(ctx, p, conn, &s, dest, &notes->edit);
+	return opening_request(ctx, p, conn, &s, dest, notes);
 }
 
 /* The opening program: packet and connection stand in the CPU's scratch. */

@@ -21,6 +21,7 @@ struct option_edit {
 	bool strip; /* the client's address: only the director says it */
 	bool no_timestamps;
 	bool no_fast_open;
+	bool no_sack;
 	__u8 toa_kind;
 	__u16 mss_most; /* 0: whatever it is */
 	__u16 mss_less; /* than that, or than the packet's own */

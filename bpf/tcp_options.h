@@ -12,7 +12,8 @@
 #define OPTION_NOP	  1
 #define OPTION_MSS	  2
 #define OPTION_MSS_SIZE	  4
-#define OPTION_SACK	  5 /* RFC 2018 */
+#define OPTION_SACK_OK	  4 /* RFC 2018 */
+#define OPTION_SACK	  5
 #define OPTION_TIMESTAMPS 8 /* RFC 7323 */
 #define OPTION_FAST_OPEN  34
 #define OPTION_TOA	  254 /* the client's address; sysctl toa_kind may say another */
@@ -85,9 +86,16 @@ static __always_inline bool option_goes(const struct option_edit *e, __u8 kind)
 {
 	if (e->strip && (kind == e->toa_kind || kind == OPTION_TOA || kind == OPTION_TOA_OLD))
 		return true;
-	return kind == OPTION_TIMESTAMPS  ? e->no_timestamps
-	       : kind == OPTION_FAST_OPEN ? e->no_fast_open
-					  : false;
+	switch (kind) {
+	case OPTION_TIMESTAMPS:
+		return e->no_timestamps;
+	case OPTION_FAST_OPEN:
+		return e->no_fast_open;
+	case OPTION_SACK_OK:
+		return e->no_sack;
+	default:
+		return false;
+	}
 }
 
 /* The option that begins at a place: its size, or 0 where the walk ends. */
