@@ -323,17 +323,18 @@ static __always_inline void conn_bury(struct xlvs_conn *conn, __u32 slot)
 		conn_free(conn);
 }
 
-/* End a connection, unless somebody else did already. */
-static __noinline void conn_end(struct xlvs_conn *conn, __u32 slot)
+/* End a connection; false where somebody else did already. */
+static __noinline bool conn_end(struct xlvs_conn *conn, __u32 slot)
 {
 	__u32 phase = READ_ONCE(conn->phase), dying = (phase & ~XLVS_PHASE) | XLVS_DYING;
 
 	if ((phase & XLVS_PHASE) != XLVS_LIVE)
-		return;
+		return false;
 	if (__sync_val_compare_and_swap(&conn->phase, phase, dying) != phase)
-		return;
+		return false;
 	conn_settle(conn);
 	conn_bury(conn, slot);
+	return true;
 }
 
 #endif

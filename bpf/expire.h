@@ -7,7 +7,7 @@
 #ifndef XLVS_EXPIRE_H
 #define XLVS_EXPIRE_H
 
-#include "conn.h"
+#include "event.h"
 #include "schedule/forget.h"
 
 #define CLOCK_MONOTONIC 1
@@ -34,7 +34,44 @@ struct sweep {
 	__u32 mask;
 	__u32 dropping; /* drop_entry is at work */
 	__u32 orphans;	/* expire_nodest_conn: those of deleted destinations end, too */
+	__u32 resets;	/* expire_reset: ends of established connections are told */
 };
+
+/*
+ * Whether both ends still believe in a connection that nobody else could put an end to: what
+ * they send after it would meet the director's own stack, under other numbers than theirs.
+ */
+static __always_inline bool to_be_reset(const struct xlvs_conn *conn)
+{
+	return conn->flags & XLVS_CONN_SHIFTED && conn->protocol == IPPROTO_TCP &&
+	       (conn->state & 0xf) == XLVS_TCP_ESTABLISHED;
+}
+
+/*
+ * End it, and have the helper reset both ends. A helper that runs and does not keep up will be
+ * asked in the next round: until then it lives.
+ */
+static __noinline void expire_and_reset(struct xlvs_conn *conn, __u32 slot)
+{
+	struct xlvs_settings *set = settings_get();
+	struct xlvs_scratch *notes = scratch_get();
+	bool helped;
+
+	if (!set || !notes)
+		return;
+	helped = helper_runs(set);
+	if (helped && bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > XLVS_EVENTS_SIZE / 2)
+		return;
+	__builtin_memset(&notes->expired.event, 0, sizeof(notes->expired.event));
+	notes->expired.event.kind = XLVS_EVENT_EXPIRED;
+	notes->expired.event.slot = slot;
+	notes->expired.event.length = sizeof(notes->expired.conn);
+	__builtin_memcpy(&notes->expired.conn, conn, sizeof(notes->expired.conn));
+	if (!conn_end(conn, slot))
+		return;
+	if (!helped || bpf_ringbuf_output(&events, &notes->expired, sizeof(notes->expired), 0))
+		__sync_fetch_and_add(&set->unreset, 1);
+}
 
 /* A template that connections still hang on waits a minute more (ip_vs_conn_expire). */
 static __always_inline void expire(struct xlvs_conn *conn, __u32 slot, const struct sweep *s)
@@ -44,7 +81,10 @@ static __always_inline void expire(struct xlvs_conn *conn, __u32 slot, const str
 		conn->timeout = 60 * s->second;
 		return;
 	}
-	conn_end(conn, slot);
+	if (s->resets && to_be_reset(conn))
+		expire_and_reset(conn, slot);
+	else
+		conn_end(conn, slot);
 }
 
 /*
@@ -136,6 +176,7 @@ static __always_inline void sweep(struct xlvs_settings *set)
 		.mask = conn_mask,
 		.dropping = set->drop_entries,
 		.orphans = set->sysctl.expire_nodest_conn,
+		.resets = set->sysctl.expire_reset,
 	};
 
 	bpf_loop(set->scan_chunk, sweep_slot, &s, 0);

@@ -147,14 +147,18 @@ struct xlvs_scratch {
 	struct packet turned; /* the quoted packet itself */
 	struct choice choice;
 	struct xlvs_event event; /* being written */
-	__u32 next_slot;	 /* where this CPU looks for a free one first */
-	__u32 service;		 /* row of the service it is for, or NOBODY: to be found */
-	__u32 mark;		 /* the packet's */
-	__u32 again;		 /* tells a packet that comes round again (flow_word) */
-	__u32 once;		 /* slot + 1 of the connection made for this packet alone */
-	__u32 caller;		 /* row + 1 of the destination that began the conversation */
-	__u32 sequence;		 /* the packet's, of TCP */
-	__u32 foreign; /* routing would take the packet elsewhere, and may (cache_bypass) */
+	struct {
+		struct xlvs_event event;
+		struct xlvs_conn conn;
+	} expired;
+	__u32 next_slot; /* where this CPU looks for a free one first */
+	__u32 service;	 /* row of the service it is for, or NOBODY: to be found */
+	__u32 mark;	 /* the packet's */
+	__u32 again;	 /* tells a packet that comes round again (flow_word) */
+	__u32 once;	 /* slot + 1 of the connection made for this packet alone */
+	__u32 caller;	 /* row + 1 of the destination that began the conversation */
+	__u32 sequence;	 /* the packet's, of TCP */
+	__u32 foreign;	 /* routing would take the packet elsewhere, and may (cache_bypass) */
 	struct birth birth;
 	struct xlvs_key6 other;	  /* a key that may be in its way */
 	struct xlvs_key6 removed; /* one that goes */

@@ -17,6 +17,8 @@ enum xlvs_event_kind {
 	XLVS_EVENT_EARLY, /* a fragment that came before its first */
 	XLVS_EVENT_FIRST, /* the first one came: of the datagram whose key takes the frame's place */
 	XLVS_EVENT_SPLIT, /* a packet that must go on in fragments of at most value bytes */
+	/* A connection that time ended, both ends of which believe in it: it takes the frame's place. */
+	XLVS_EVENT_EXPIRED,
 	XLVS_EVENT_KINDS,
 };
 

@@ -132,7 +132,8 @@ struct xlvs_settings {
 	__u32 helper_dropped;	/* frames that the helper gave up */
 	__u32 hop_fresh;	/* jiffies for which a next hop is believed */
 	__u32 locals_next;
-	__u32 pad2[8];
+	__u32 unreset; /* connections that time ended, and nobody told their ends */
+	__u32 pad2[7];
 	struct xlvs_sysctl sysctl;
 	struct xlvs_sync_daemon daemons[2]; /* master, backup */
 };

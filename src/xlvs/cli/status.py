@@ -56,6 +56,7 @@ def collect(plane: Plane) -> dict[str, Any]:
         "used": tables.slots_used(),
     }
     found["helper_gave_up"] = tables.settings.helper_dropped
+    found["not_reset"] = tables.settings.unreset
     counts = tables.outcome_counts()
     found["packets"] = {
         name: {"count": sum(cpus), "per_cpu": cpus, "meaning": meaning}
@@ -85,6 +86,8 @@ def _print(found: dict[str, Any]) -> None:
     print(f"helper:     {f'running (pid {helper})' if helper else 'not running: `xlvs up` starts it'}")
     if found["helper_gave_up"]:
         print(f"given up:   {found['helper_gave_up']} frames that waited in the helper for nothing")
+    if found["not_reset"]:
+        print(f"not reset:  both ends of {found['not_reset']} connections that time ended")
     if found["helper_trouble"]:
         print(f"trouble:    {found['helper_trouble']}")
     print(f"\n{'packets':>14}  {'per CPU':<24} what became of them")

@@ -21,6 +21,7 @@ from types import FrameType
 from xlvs.daemon import supervise
 from xlvs.daemon.fragments import EarlyFragments
 from xlvs.daemon.handler import Handler
+from xlvs.daemon.resets import Resets
 from xlvs.daemon.splitter import Splitter
 from xlvs.dataplane import layout_events
 from xlvs.dataplane.events import Event, Events
@@ -127,6 +128,7 @@ def handlers(plane: Plane, injector: Injector) -> dict[int, Handler]:
         layout_events.EVENT_EARLY: early,
         layout_events.EVENT_FIRST: early,
         layout_events.EVENT_SPLIT: splitter,
+        layout_events.EVENT_EXPIRED: Resets(),
     }
 
 

@@ -114,7 +114,8 @@ class Settings(ctypes.Structure):
         ("helper_dropped", c_uint32),
         ("hop_fresh", c_uint32),
         ("locals_next", c_uint32),
-        ("pad2", c_uint32 * 8),
+        ("unreset", c_uint32),
+        ("pad2", c_uint32 * 7),
         ("sysctl", SysctlRow),
         ("daemons", SyncDaemonRow * 2),
     )

@@ -85,7 +85,7 @@ OWN = {
         Sysctl("toa_kind", (254,), low=1, high=254),
         Sysctl("local_port_low", (5000,), low=1, high=65535),
         Sysctl("local_port_high", (65535,), low=1, high=65535),
-        Sysctl("expire_reset", (1,), low=0, high=1, note=_YET),
+        Sysctl("expire_reset", (1,), low=0, high=1),
         Sysctl("synproxy_rate", (1000,), low=1, note=_YET),
         Sysctl("synproxy_defer", low=0, high=1, note=_YET),
         Sysctl("synproxy_retries", (3,), low=0, high=10, note=_YET),
