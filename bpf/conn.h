@@ -143,20 +143,28 @@ static __always_inline __u32 tuple_hash(const struct xlvs_key6 *tuple, __u32 see
 }
 
 struct claim {
-	__u32 hash;
-	__u32 step;
+	__u32 place;
 	__u32 mask;
 	__u32 slot;
+	bool scattered;
 	bool claimed;
 };
+
+/* The next of a sequence without pattern (Marsaglia's xorshift); never 0. */
+static __always_inline __u32 scatter(__u32 place)
+{
+	place ^= place << 13;
+	place ^= place >> 17;
+	return place ^ place << 5;
+}
 
 static long claim_probe(__u32 attempt, struct claim *c)
 {
 	struct xlvs_conn *conn;
 	__u32 phase;
 
-	c->slot = c->hash & c->mask;
-	c->hash += c->step;
+	c->slot = c->place & c->mask;
+	c->place = c->scattered ? scatter(c->place) : c->place + 1;
 	conn = conn_at(c->slot);
 	if (!conn)
 		return 1;
@@ -170,22 +178,23 @@ static long claim_probe(__u32 attempt, struct claim *c)
 
 /*
  * Claim a free slot: the one after this CPU's last, for what is written next to each
- * other is in the cache already; where those are taken, one near the tuple's hash. The
- * slot's number is in *slot.
+ * other is in the cache already; where those are taken, one of many anywhere, from the tuple's
+ * hash on. Those follow no pattern, for taken slots lie side by side: steps of one length
+ * may all end among them in a table that is half empty. The slot's number is in *slot.
  */
 static __always_inline struct xlvs_conn *conn_claim(const struct xlvs_key6 *tuple,
 						    const struct xlvs_settings *set,
 						    struct xlvs_scratch *notes, __u32 *slot)
 {
-	struct claim c = { .step = 1, .mask = conn_mask };
+	struct claim c = { .mask = conn_mask };
 
 	if (!notes->next_slot) /* apart from the other CPUs */
 		notes->next_slot = tuple_hash(tuple, set->hash_seed);
-	c.hash = notes->next_slot;
+	c.place = notes->next_slot;
 	bpf_loop(SLOT_NEIGHBOURS, claim_probe, &c, 0);
 	if (!c.claimed) {
-		c.hash = tuple_hash(tuple, set->hash_seed);
-		c.step = (c.hash >> 16) | 1; /* odd: visits every slot */
+		c.place = tuple_hash(tuple, set->hash_seed) ?: 1;
+		c.scattered = true;
 		bpf_loop(SLOT_PROBES, claim_probe, &c, 0);
 	}
 	notes->next_slot = c.slot + 1;

@@ -140,8 +140,7 @@ class Director:
                 libbpf.delete(self.tables.fd(name), key)
         self.forget_connections()
         cpus = possible_cpus()
-        _, size, _ = libbpf.map_info(self.tables.fd("scratch"))
-        libbpf.update(self.tables.fd("scratch"), bytes(4), bytes(cpus * (size + 7 & ~7)))
+        self.forget_where_to_look()
         for number in range(len(layout.OUTCOMES)):
             libbpf.update(self.tables.fd("outcomes"), number.to_bytes(4, "little"), bytes(8 * cpus))
         self._counted: Counter[str] = Counter()
@@ -161,6 +160,11 @@ class Director:
         for name, size in {"conn_index4": 16, "conn_index6": 40}.items():
             for key in list(libbpf.keys(self.tables.fd(name), size)):
                 libbpf.delete(self.tables.fd(name), key)
+
+    def forget_where_to_look(self) -> None:
+        """Each CPU's scratch as it is at first: the next slot is looked for at the tuple's hash."""
+        _, size, _ = libbpf.map_info(self.tables.fd("scratch"))
+        libbpf.update(self.tables.fd("scratch"), bytes(4), bytes(possible_cpus() * (size + 7 & ~7)))
 
     # -- rules -----------------------------------------------------------------
 

@@ -140,6 +140,21 @@ def test_most_of_the_table_can_be_filled(director: Director) -> None:
     assert director.index_size() == len(director.connections())
 
 
+def test_taken_slots_side_by_side_are_got_over(director: Director) -> None:
+    """As connections that came after each other take them: a quarter is free, and found each time."""
+    director.service(VIP[4], UDP, [Server(RIP[4], method=Forward.ROUTE)])
+    for slot in range(director.slots * 3 // 4):
+        director.conn_row(slot).phase |= layout.CLAIMED
+    for number in range(4000):
+        director.forget_where_to_look()
+        asked = request(4, source=f"198.18.{number >> 8}.{number & 255}")
+        director.exchange(asked.frame())
+        libbpf.delete(director.tables.fd("conn_index4"), index_key(asked))
+        for conn in director.connections():
+            conn.phase &= ~layout.PHASE
+    assert director.counted() == {"forwarded": 4000}
+
+
 def test_a_slot_is_freed_as_another_generation(director: Director) -> None:
     director.service(VIP[4], TCP, [Server(RIP[4], method=Forward.ROUTE)])
     phases = set()
