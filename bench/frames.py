@@ -17,7 +17,10 @@ FIRST_PORT = 1024
 
 @dataclass(frozen=True)
 class Load:
-    """What to send: UDP datagrams of 64 flows, or a new TCP or UDP flow with each frame."""
+    """What to send: UDP datagrams of 64 flows, or a new TCP or UDP flow with each frame.
+
+    ``flags`` are TCP's, ``fragment`` is the IP header's word of flags and offset.
+    """
 
     source_mac: bytes
     target_mac: bytes
@@ -29,6 +32,8 @@ class Load:
     source_port: int = FIRST_PORT
     # The way back: the flows' own addresses at the other end.
     backwards: bool = False
+    flags: int = 0x02
+    fragment: int = 0x4000
 
     def write(self, memory: mmap.mmap, ifindex: int, first: int = 0) -> None:
         """Fill the generator's map; new flows begin with number ``first``."""
@@ -53,9 +58,10 @@ class Load:
         if self.backwards:
             ends, ports = ends[::-1], ports[::-1]
         size = 20 if self.protocol == TCP else LENGTH - 34
-        head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + size, 0, 0x4000, 64, self.protocol, 0) + b"".join(ends)
+        words = 0x45, 0, 20 + size, 0, self.fragment, 64, self.protocol, 0
+        head = struct.pack("!BBHHHBBH", *words) + b"".join(ends)
         if self.protocol == TCP:
-            segment = struct.pack("!HHIIBBHHH", *ports, 1, 0, 0x50, 2, 512, 0, 0)
+            segment = struct.pack("!HHIIBBHHH", *ports, 1, 0, 0x50, self.flags, 512, 0, 0)
             at = 16
         else:
             segment = struct.pack("!HHHH", *ports, size, 0).ljust(size, b"x")
