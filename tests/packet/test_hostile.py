@@ -10,6 +10,7 @@ import pytest
 
 from tests.packet.frames import TCP, UDP, Datagram, ethernet, ip
 from tests.packet.hostile.attack import SLOTS, Attack, attacking, check_bystanders
+from tests.packet.hostile.site import defend
 from tests.packet.sctp import Association
 
 pytestmark = pytest.mark.root
@@ -20,6 +21,9 @@ FEWER = 8 if "IPVS_GUEST" in os.environ else 1
 MILLION = 1_000_000
 # Sysctls by which more packets make connections, and more errors are sent.
 LENIENT = {"schedule_icmp": 1, "sloppy_tcp": 1, "sloppy_sctp": 1, "conn_reuse_mode": 3, "nat_icmp_send": 1}
+STRICT = {"tcp_drop_entry": 1, "udp_drop_entry": 1, "frag_drop_entry": 1}
+REFUSALS = {"drop_stray_tcp", "drop_stray_udp", "drop_stray_fragment", "drop_denied"}
+REFUSALS |= {"drop_service_limit", "drop_source_limit"}
 # What must have happened in any storm, or it was none.
 FACES = {"forwarded", "not_ours", "pass_no_connection", "drop_table_full", "drop_malformed", "drop_ttl"}
 
@@ -52,6 +56,18 @@ def test_a_storm(attack: Attack) -> None:
     assert set(outcomes) >= FACES, outcomes
     attack.judged(1 << 40, 320 // FEWER)
     aftermath(attack)
+
+
+def test_a_storm_with_the_defence_up() -> None:
+    """What is refused is nobody's, or of a client that is denied; who is known goes on."""
+    with attacking(SEED + 2, **STRICT) as attack:
+        defend(attack.director, limit=200, source_limit=20)
+        seen = attack.judged(0, 1600 // FEWER)
+        assert set(seen) >= {"forwarded", "drop_stray_tcp", "drop_stray_fragment", "drop_denied"}, seen
+        outcomes = attack.storm(MILLION // 5, together=MILLION // 20)
+        assert set(outcomes) >= REFUSALS, outcomes
+        attack.judged(1 << 40, 320 // FEWER)
+        aftermath(attack)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ and the connections it says what may have come out.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -30,6 +30,9 @@ Address = IPv4Address | IPv6Address
 TCP, UDP, SCTP = 6, 17, 132
 EXTENSIONS = (0, 43, 51, 60)
 VLANS = (0x8100, 0x88A8)
+# What is dropped as nobody's, and its protocol; fragments have any.
+STRAYS = {"drop_stray_tcp": TCP, "drop_stray_udp": UDP, "drop_stray_fragment": None}
+SYN, RST = 2, 4
 # What a packet's sender may be told of by an ICMP error.
 ANSWERED = ("drop_no_destination", "drop_too_big", "drop_ttl", "drop_unknown_answer")
 
@@ -188,11 +191,17 @@ def _reply(conn: Connection) -> object:
 class Judge:
     """Judges single frames by the connections that there are after each.
 
-    ``once`` are the servers of services that connect single packets, of which nothing stays.
+    ``once`` are the servers of services that connect single packets, of which nothing stays;
+    ``virtual`` are the services' addresses, ``denied`` the clients that they serve not.
     """
 
-    def __init__(self, once: Mapping[object, Sequence[tuple[Address, int]]]) -> None:
-        self._once = once
+    def __init__(
+        self,
+        once: Mapping[object, Sequence[tuple[Address, int]]],
+        virtual: Collection[Address] = (),
+        denied: Collection[Address] = (),
+    ) -> None:
+        self._once, self._virtual, self._denied = once, virtual, denied
         self._slots: dict[int, Connection] = {}
         # Several have one key where an FTP control connection was replaced that others hang on.
         self._requests: defaultdict[object, dict[int, Connection]] = defaultdict(dict)
@@ -229,8 +238,30 @@ class Judge:
                 self._answered(before, after, sized=outcome == "drop_too_big")
         elif outcome.startswith("drop_") or outcome in ("handed_early", "handed_split"):
             _require(verdict == XDP_DROP, f"{outcome}, but the verdict is {verdict}")
+            if outcome in STRAYS or outcome == "drop_denied":
+                self._refused(outcome, before)
         else:
             raise Wrong(f"the outcome {outcome} was not to be had here")
+
+    def _refused(self, outcome: str, before: bytes) -> None:
+        """By the defence: what is nobody's, or from whom nobody wants anything."""
+        packet = read_frame(before)
+        _require(packet is not None, "refused for what it is, but nothing can be read in it")
+        assert packet
+        if outcome == "drop_denied":
+            _require(packet.source in self._denied, f"{packet.source} is not denied")
+            return
+        _require(packet.target in self._virtual, f"{packet.target} is of no service")
+        if outcome == "drop_stray_fragment":
+            _require(packet.fragment, "no fragment")
+            return
+        _require(packet.protocol == STRAYS[outcome], f"of protocol {packet.protocol}")
+        # A control connection of FTP that was replaced lives on without being found.
+        owners = [conn for conn, _ in self._of(before, packet) if not conn.flags & layout.CONN_WATCHED]
+        _require(not owners, f"of a connection: {owners}")
+        if outcome == "drop_stray_tcp":
+            flags = before[packet.l4 + 13]
+            _require(flags & RST != 0 or not flags & SYN, "a SYN begins a connection")
 
     def _forwarded(self, before: bytes, after: bytes) -> None:
         packet = read_frame(before)

@@ -10,7 +10,8 @@ from tests.packet.director import INSIDE_MAC, SERVER_MAC, Director, Server
 from tests.packet.frames import TCP, UDP, Datagram
 from tests.packet.sctp import Association, chunk
 from xlvs.dataplane import layout
-from xlvs.model import Forward, Service, ServiceFlag, ServiceKey, Tunnel, TunnelType
+from xlvs.dataplane.rows import read_service
+from xlvs.model import Defence, Forward, Prefix, Service, ServiceFlag, ServiceKey, Tunnel, TunnelType
 
 SCTP = 132
 VIP = {4: "10.80.0.1", 6: "fd80::1"}
@@ -19,6 +20,11 @@ CLIENTS = {4: "198.18.0.{}", 6: "fd18::{}"}
 # Nobody else speaks from there: what these flows can after the attack, they could before it.
 BYSTANDERS = {4: "198.19.200.{}", 6: "fd77:1357:2468::{}"}
 SERVERS = {4: "10.19.0.{}", 6: "fd19::{}"}
+
+
+# Of the services' addresses; and of those who attack, one whom a service with its defence up denies.
+VIRTUAL = {ip_address(text) for vips in (VIP, PERSISTENT_VIP) for text in vips.values()}
+DENIED = {ip_address(text.format(4)) for text in CLIENTS.values()}
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,21 @@ def define(director: Director, family: int, kind: Kind) -> None:
         Server(SERVERS[family].format(11 + n), port, kind.method, tunnel=kind.tunnel) for n in range(3)
     ]
     director.define(service, servers)
+
+
+def defend(director: Director, limit: int, source_limit: int) -> None:
+    """Limits and a list for every service, for every other one also about what is known."""
+    change = director.transaction()
+    used = director.tables.settings.services_high
+    for number in range(used):
+        key = read_service(director.tables.service_row(number)).key
+        size = len(key.address)
+        denied: dict[Prefix, bool] = {}
+        for each in DENIED:
+            if len(each.packed) == size:
+                denied[each.packed, 8 * size] = False
+        change.set_defence(key, Defence(limit, source_limit, number % 2 == 0, denied))
+    director.tables.apply(change.changes())
 
 
 def served_once() -> dict[object, list[tuple[IPv4Address | IPv6Address, int]]]:
