@@ -18,7 +18,24 @@ from bench.build import compiled
 from bench.directors import xlvs
 from bench.effort import Effort
 from bench.frames import LENGTH, Load
-from bench.road import ANSWERS, CPU, FRESH_TCP, FRESH_UDP, INSIDE, KNOWN, OUTSIDE, STRANGERS, Road, Traffic
+from bench.road import (
+    ACKS,
+    ANSWERS,
+    CLOSED_UDP,
+    CPU,
+    FRAGMENTS,
+    FRESH_STRANGERS,
+    FRESH_TCP,
+    FRESH_UDP,
+    INSIDE,
+    KNOWN,
+    OUTSIDE,
+    STRANGERS,
+    VIP,
+    VPORT,
+    Road,
+    Traffic,
+)
 from xlvs.dataplane import layout, libbpf
 from xlvs.dataplane.tables import Tables
 from xlvs.errors import XlvsError
@@ -39,9 +56,15 @@ class Weighing:
     most: float | None = None
     scheduler: str = "rr"
     servers: int = 1
+    # What is typed on the director beforehand: commands of xlvs.
+    typed: tuple[tuple[str, ...], ...] = ()
 
 
 MANY = 500  # servers of one service
+_SERVICE = f"{VIP}:{VPORT}"
+_WEB = f"-t {_SERVICE}"
+_CLIENTS = "198.18.0.0/15"  # all that new flows are from
+_AMPLE = "--new 100000000 --per-source 1000000"
 
 WEIGHINGS = (
     Weighing("DR, known flow", "-g", KNOWN, most=60),
@@ -49,12 +72,33 @@ WEIGHINGS = (
     Weighing("NAT, known flow, out", "-m", ANSWERS, INSIDE, most=80),
     Weighing("TUN, known flow", "-i", KNOWN, most=80),
     Weighing("not ours", "-g", STRANGERS, outcome="not_ours"),
+    Weighing("not ours, another each time", "-g", FRESH_STRANGERS, outcome="not_ours"),
     Weighing("DR, new UDP flow", "-g", FRESH_UDP),
     Weighing("DR, new TCP flow", "-g", FRESH_TCP),
     Weighing("NAT, new TCP flow", "-m", FRESH_TCP),
     *(
         Weighing(f"{name} of {MANY}, new UDP flow", "-m", FRESH_UDP, scheduler=name, servers=MANY)
         for name in ("rr", "wrr", "wlc", "mh")
+    ),
+    *(
+        Weighing(name, "-g", load, outcome=outcome, typed=(tuple(words.split()),))
+        for name, load, outcome, words in (
+            ("stray ACK, dropped", ACKS, "drop_stray_tcp", "sysctl tcp_drop_entry=1"),
+            ("stray UDP, dropped", CLOSED_UDP, "drop_stray_udp", "sysctl udp_drop_entry=1"),
+            ("fragment, dropped", FRAGMENTS, "drop_stray_fragment", "sysctl frag_drop_entry=1"),
+            ("SYN of a denied client", FRESH_TCP, "drop_denied", f"defence deny {_WEB} {_CLIENTS}"),
+            ("SYN over the limit", FRESH_TCP, "drop_service_limit", f"defence limit {_WEB} --new 1"),
+            ("new flow within both limits", FRESH_TCP, "forwarded", f"defence limit {_WEB} {_AMPLE}"),
+        )
+    ),
+    Weighing(
+        "known flow, every packet checked",
+        "-g",
+        KNOWN,
+        typed=(
+            ("defence", "deny", "-u", _SERVICE, "10.0.0.0/8"),
+            ("defence", "check", "-u", _SERVICE, "every-packet"),
+        ),
     ),
 )
 
@@ -93,6 +137,8 @@ def weigh(road: Road, traffic: Traffic, weighing: Weighing, effort: Effort) -> f
     scales = Scales()
     try:
         with director(road, traffic), place.inside(road.director), place.on_cpu(CPU):
+            for words in weighing.typed:
+                road.xlvs(*words)
             entry = _entry_program()
             scales.load(KNOWN)
             scales.weigh(entry, OUTSIDE, 1000)  # the flows become known, the caches warm

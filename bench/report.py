@@ -49,7 +49,7 @@ def cost_lines(costs: Sequence[tuple[Weighing, float]]) -> list[str]:
         asked = (
             f"    <= {weighing.most:g}: {'yes' if cost <= weighing.most else 'NO'}" if weighing.most else ""
         )
-        lines.append(f"{weighing.name:<28}{cost:>7.0f} ns{asked}")
+        lines.append(f"{weighing.name:<34}{cost:>7.0f} ns{asked}")
     return lines
 
 

@@ -187,3 +187,7 @@ ANSWERS = Load(mac("server"), mac("inside"), SERVER, SERVER_PORT, backwards=True
 FRESH_TCP = Load(mac("client"), mac("outside"), VIP, VPORT, TCP, fresh=True)
 FRESH_UDP = Load(mac("client"), mac("outside"), VIP, VPORT, UDP, fresh=True)
 STRANGERS = Load(mac("client"), mac("outside"), ROUTER, VPORT)  # of no service
+FRESH_STRANGERS = Load(mac("client"), mac("outside"), ROUTER, VPORT, TCP, fresh=True)
+ACKS = Load(mac("client"), mac("outside"), VIP, VPORT, TCP, fresh=True, flags=0x10)
+CLOSED_UDP = Load(mac("client"), mac("outside"), VIP, 9, UDP, fresh=True)
+FRAGMENTS = Load(mac("client"), mac("outside"), VIP, 9, UDP, fresh=True, fragment=1480 // 8)
