@@ -143,6 +143,21 @@ static __always_inline bool orphaned(const struct xlvs_conn *conn)
 	return dest && !(dest->flags & XLVS_DEST_AVAILABLE) && !conn->controlled;
 }
 
+/*
+ * A UDP connection whose server is told the client: again, about each second that it is used in.
+ * Who has other flags by now is another connection.
+ */
+static __always_inline void remind(struct xlvs_conn *conn, __s32 idle, const struct sweep *s)
+{
+	__u32 flags;
+
+	if (idle > 2 * (__s32)s->second || conn->protocol != IPPROTO_UDP)
+		return;
+	flags = READ_ONCE(conn->flags);
+	if (flags & XLVS_CONN_TOA && !(flags & XLVS_CONN_OPENING))
+		__sync_val_compare_and_swap(&conn->flags, flags, flags | XLVS_CONN_OPENING);
+}
+
 static long sweep_slot(__u32 step, struct sweep *s)
 {
 	__u32 slot = (s->first + step) & s->mask, phase;
@@ -161,6 +176,8 @@ static long sweep_slot(__u32 step, struct sweep *s)
 		conn_thin_out(conn, slot);
 	else if (phase == XLVS_LIVE && s->orphans && orphaned(conn))
 		conn_end(conn, slot);
+	else if (phase == XLVS_LIVE)
+		remind(conn, idle, s);
 	else if (phase == XLVS_DYING && idle > (__s32)s->second)
 		conn_bury(conn, slot);
 	return 0;

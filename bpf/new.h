@@ -167,6 +167,9 @@ static __always_inline bool is_ftp_control(const struct packet *p, __u32 flags)
 static __always_inline __u32 opening_flags(const struct packet *p,
 					   const struct xlvs_service *service, __u32 flags)
 {
+	if (p->protocol == IPPROTO_UDP && has_local(flags) &&
+	    service->client_address == XLVS_TELL_TOA)
+		return XLVS_CONN_OPENING | XLVS_CONN_TOA;
 	if (p->protocol != IPPROTO_TCP || !(p->tcp & TCP_SYN) || !is_translated(flags))
 		return 0;
 	if (service->client_address == XLVS_TELL_TOA &&

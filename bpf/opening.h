@@ -19,6 +19,7 @@
 #include "relay.h"
 #include "relay_on.h"
 #include "toa.h"
+#include "uoa.h"
 
 /* MSS is what a packet's headers without options leave (RFC 6691). */
 #define HEADERS4 40
@@ -318,6 +319,8 @@ static __always_inline enum xlvs_outcome opening_segment(struct xdp_md *ctx,
 
 	if (!dest)
 		return XLVS_FORWARDED; /* it goes no further */
+	if (p->protocol == IPPROTO_UDP)
+		return uoa_datagram(ctx, flow, notes);
 	if (!segment_read(ctx, p, &s))
 		return s.whole ? XLVS_FORWARDED : XLVS_DROP_FRAGMENT;
 	if (is_syn(p) && !is_reply(flow))

@@ -23,6 +23,7 @@ struct option_edit {
 	bool no_fast_open;
 	bool no_sack;
 	__u8 toa_kind;
+	__u8 claim;	/* of an IP header's options: which one goes; 0: none */
 	__u16 mss_most; /* 0: whatever it is */
 	__u16 mss_less; /* than that, or than the packet's own */
 	/* What it found: */

@@ -13,6 +13,13 @@ static __always_inline bool has_watched_options(const struct packet *p,
 	return p->protocol == IPPROTO_TCP && is_translated(conn->flags);
 }
 
+/* Whether IP's options are (uoa.h): where the real server takes the director for the client. */
+static __always_inline bool has_watched_headers(const struct packet *p,
+						const struct xlvs_conn *conn)
+{
+	return p->protocol == IPPROTO_UDP && has_local(conn->flags);
+}
+
 static __always_inline void relay_describe(struct xlvs_scratch *notes, const struct flow *flow,
 					   enum relay kind, __u32 bytes, bool once)
 {
@@ -30,7 +37,8 @@ static __always_inline int relay_on(struct xdp_md *ctx, struct xlvs_scratch *not
 				    bool once)
 {
 	relay_describe(notes, flow, kind, bytes, once);
-	if (kind != RELAY_LATER && has_watched_options(&notes->packet, flow->conn))
+	if (kind != RELAY_LATER && (has_watched_options(&notes->packet, flow->conn) ||
+				    has_watched_headers(&notes->packet, flow->conn)))
 		bpf_tail_call(ctx, &programs, XLVS_PROG_OPENING);
 	bpf_tail_call(ctx, &programs, XLVS_PROG_RELAY);
 	return drop_as(XLVS_DROP_RACE);

@@ -23,7 +23,7 @@
 #define PLAIN_TIMESTAMPS 0x0101080a
 #define PLAIN_WORDS	 8 /* length of its header in words */
 
-/* Whether a TCP segment has options that need a look. */
+/* Whether a TCP segment has options that need a look, or an IPv4 datagram any. */
 static __always_inline bool has_odd_options(struct xdp_md *ctx, const struct packet *p)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
@@ -31,6 +31,8 @@ static __always_inline bool has_odd_options(struct xdp_md *ctx, const struct pac
 	__be32 *first = (void *)(tcp + 1);
 	__u32 words;
 
+	if (p->protocol == IPPROTO_UDP)
+		return p->family == XLVS_IPV4 && p->l4 - p->l3 > (int)sizeof(struct iphdr);
 	if (p->protocol != IPPROTO_TCP || (void *)(tcp + 1) > end)
 		return false;
 	words = ((__u8 *)tcp)[12] >> 4;
@@ -84,6 +86,8 @@ static __always_inline bool options_load(struct xdp_md *ctx, const struct packet
 
 static __always_inline bool option_goes(const struct option_edit *e, __u8 kind)
 {
+	if (e->claim)
+		return kind == e->claim;
 	if (e->strip && (kind == e->toa_kind || kind == OPTION_TOA || kind == OPTION_TOA_OLD))
 		return true;
 	switch (kind) {
