@@ -157,14 +157,16 @@ static __always_inline bool uoa_insert(struct xdp_md *ctx, struct packet *p, __u
 static __always_inline bool uoa_fits(struct xdp_md *ctx, const struct packet *p, __u32 size,
 				     const struct xlvs_conn *conn)
 {
-	__u32 ingress = ctx->ingress_ifindex, row = conn->dest, mtu = UOA_SAFE;
+	__u32 ingress = ctx->ingress_ifindex, row = conn->dest, mtu;
 	struct xlvs_dest *dest = bpf_map_lookup_elem(&dests, &row);
 	struct xlvs_port *port = bpf_map_lookup_elem(&ports, &ingress);
 
 	if (port && port->flags & XLVS_PORT_GENERIC && p->length > port->mtu)
 		return false;
-	if (dest && READ_ONCE(dest->hop.seq))
-		mtu = dest->hop.mtu;
+	/* 0 while nobody asked, or the neighbour is not resolved. */
+	mtu = dest ? READ_ONCE(dest->hop.mtu) : 0;
+	if (!mtu)
+		mtu = UOA_SAFE;
 	return p->length + size <= mtu;
 }
 

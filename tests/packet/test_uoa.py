@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.packet.director import XDP_REDIRECT, Director, Server
+from tests.packet.director import XDP_PASS, XDP_REDIRECT, Director, Server
 from tests.packet.frames import UDP, Datagram, ethernet, ip, sums_are_right
 from tests.packet.fullnat import CLIENT, LIP, PORT, RIP, VIP, answer, inward, outward, pool
 from tests.packet.pieces import cut
@@ -134,6 +134,25 @@ def test_the_longest_that_fits(director: Director, family: int) -> None:
         there = inward(asked, only(director))
         assert after == (told(asked, there) if fits else there.frame())
         assert director.counted() == {"forwarded": 1} | ({} if fits else {"toa_left_out": 1})
+
+
+@families
+def test_where_the_way_is_not_known_yet(director: Director, family: int) -> None:
+    """The neighbour is not resolved: what fits any network is told, and goes to the companion."""
+    serve(director, family)
+    director.inside.flags, director.inside.mtu = 1, 0  # XLVS_HOP_COMPANION_NEIGHBOUR
+    most = 1280 - (28 + 8 if family == 4 else 48 + 24)
+    for size, fits in ((most, True), (most + 1, False)):
+        asked = request(family, payload=bytes(size))
+        for _ in range(1000):  # such an answer is believed within its jiffy only
+            director.forget_connections()
+            verdict, after = director.run(asked.frame())
+            if verdict == XDP_PASS:
+                break
+        there = inward(asked, only(director))
+        want = told(asked, there) if fits else there.frame()
+        ready = 24  # bytes of struct xlvs_ready in front
+        assert (verdict, after[ready + 14 :]) == (XDP_PASS, want[14:])
 
 
 @pytest.mark.parametrize("size", [4, 32, 36, 40])
