@@ -37,6 +37,13 @@ static __always_inline bool stands_in(const struct packet *p, const struct xlvs_
 	return service->port == bpf_htons(FTP_PORT) && p->dport != service->port;
 }
 
+/* Whether the client can have that server: the director itself crosses to no other family. */
+static __always_inline bool is_in_reach(const struct xlvs_dest *dest, __u8 family, bool own)
+{
+	return dest->family == family || dest->forward == XLVS_TUNNEL ||
+	       (dest->forward == XLVS_FULLNAT && !own && !(dest->flags & XLVS_DEST_LOCAL));
+}
+
 /* A packet for a service, but for none of its servers (ip_vs_leave). */
 static __always_inline enum admission nobody_serves(const struct packet *p,
 						    const struct xlvs_service *service)
@@ -48,7 +55,7 @@ static __always_inline enum admission nobody_serves(const struct packet *p,
  * What the director itself takes part in comes back by itself: FULLNAT needs no local
  * address there, and is plain NAT.
  */
-static __always_inline __u32 conn_flags_to(const struct xlvs_dest *dest, bool own)
+static __always_inline __u32 conn_flags_to(const struct xlvs_dest *dest, __u8 family, bool own)
 {
 	__u32 flags = dest->forward & XLVS_CONN_METHOD;
 
@@ -56,6 +63,8 @@ static __always_inline __u32 conn_flags_to(const struct xlvs_dest *dest, bool ow
 		flags = XLVS_MASQ;
 	if (dest->flags & XLVS_DEST_LOCAL)
 		flags |= XLVS_CONN_LOCAL;
+	if (flags == XLVS_FULLNAT && dest->family != family)
+		flags |= XLVS_CONN_OTHER_FAMILY | XLVS_CONN_SPECIAL;
 	return flags;
 }
 
@@ -126,7 +135,7 @@ static __always_inline int template_create(const struct packet *p,
 	int made;
 
 	birth->dport = own_port ? dest->port : 0;
-	birth->flags = conn_flags_to(dest, false) | XLVS_CONN_TEMPLATE;
+	birth->flags = conn_flags_to(dest, p->family, false) | XLVS_CONN_TEMPLATE;
 	birth->timeout = service->timeout * set->hz;
 	birth->template_phase = 0;
 	if (service->engine) {
@@ -191,7 +200,7 @@ connect_to(const struct packet *p, const struct xlvs_service *service, const str
 
 	tuple_of_packet(p, &birth->tuple);
 	copy_address(birth->client, p->saddr);
-	birth->flags = dest ? conn_flags_to(dest, own) : XLVS_BYPASS | XLVS_CONN_SPECIAL;
+	birth->flags = dest ? conn_flags_to(dest, p->family, own) : XLVS_BYPASS | XLVS_CONN_SPECIAL;
 	if (!own && is_ftp_control(p, birth->flags))
 		birth->flags |= XLVS_CONN_WATCHED | XLVS_CONN_SPECIAL;
 	birth->dport = !dest ? 0 : mapped && dest->port ? dest->port : p->dport;
@@ -252,7 +261,7 @@ __noinline int admit(__u32 service_row, __u32 own)
 		notes->birth.dest = notes->caller ? notes->caller - 1 : schedule(service, p);
 	row = notes->birth.dest;
 	dest = bpf_map_lookup_elem(&dests, &row);
-	if (!dest && !notes->foreign)
+	if ((!dest && !notes->foreign) || (dest && !is_in_reach(dest, p->family, own)))
 		return nobody_serves(p, service);
 	if (persistent && dest) {
 		if (!followed) {

@@ -255,6 +255,10 @@ static __always_inline int relay(struct xdp_md *ctx, struct xlvs_scratch *notes,
 		return drop_as(XLVS_DROP_MALFORMED);
 	if (!notes->relayed.noted)
 		relay_note(ctx, &notes->packet, flow, dest, &r, set);
+	if (flow->conn->flags & XLVS_CONN_OTHER_FAMILY) {
+		bpf_tail_call(ctx, &programs, XLVS_PROG_FAMILY);
+		return drop_as(XLVS_DROP_RACE);
+	}
 	if (is_reply(flow))
 		return relay_reply(ctx, &notes->packet, flow, &r, set, &notes->own);
 	return relay_request(ctx, &notes->packet, flow, dest, &r, set, &notes->own);

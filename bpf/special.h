@@ -110,7 +110,7 @@ static __always_inline int handle_special(struct xdp_md *ctx, const struct xlvs_
 		return drop_as(XLVS_DROP_DENIED);
 	if (flow.conn->flags & XLVS_CONN_WATCHED && !read)
 		return opening_on(ctx, p, &flow, false); /* and from there to FTP's */
-	if (has_watched_headers(p, flow.conn))
+	if (has_watched_headers(p, flow.conn) || flow.conn->flags & XLVS_CONN_OTHER_FAMILY)
 		return relay_on(ctx, notes, &flow, RELAY_WHOLE, p->length, once);
 	verdict = handle_known(ctx, p, &flow, set, true);
 	if (once && ends_at_once(flow.conn))

@@ -8,6 +8,7 @@
 
 #include "companion.h"
 #include "expire.h"
+#include "family.h"
 #include "fragment.h"
 #include "ftp.h"
 #include "icmp.h"
@@ -95,6 +96,15 @@ int xlvs_relay(struct xdp_md *ctx)
 	struct xlvs_settings *set = settings_get();
 
 	return set ? handle_relay(ctx, set) : XDP_PASS;
+}
+
+/* What goes on to the other family. */
+SEC("xdp")
+int xlvs_family(struct xdp_md *ctx)
+{
+	struct xlvs_settings *set = settings_get();
+
+	return set ? handle_family(ctx, set) : XDP_PASS;
 }
 
 /* A packet of no connection: once admitted, it is one of a known connection. */

@@ -16,6 +16,7 @@ enum xlvs_program {
 	XLVS_PROG_ICMP,
 	XLVS_PROG_RELAY,   /* fragments, errors and extended packets on their way */
 	XLVS_PROG_OPENING, /* TCP's beginnings, and its options */
+	XLVS_PROG_FAMILY,  /* from one family to the other */
 	XLVS_PROGRAMS,
 };
 

@@ -122,6 +122,7 @@ OUTCOMES = (
     ("drop_too_big", "larger than the path's MTU: ICMP sent"),
     ("drop_ttl", "TTL or hop limit exceeded: ICMP sent"),
     ("drop_error_limited", "ICMP error due, but over the rate limit"),
+    ("drop_no_words", "ICMP error that the client's or server's family does not know"),
     ("drop_no_route", "no route to the next hop"),
     ("drop_forwarding_off", "the kernel's forwarding is disabled"),
     ("drop_no_metadata", "driver cannot hand packets to the tc companion"),
@@ -143,6 +144,7 @@ PROGRAMS = (
     "xlvs_icmp",
     "xlvs_relay",
     "xlvs_opening",
+    "xlvs_family",
 )  # enum xlvs_program
 
 MIGRATING, HOLD, HAS_MARKS, HAS_FTP, HAS_PORT0, HAS_CALLERS = 1, 2, 4, 8, 16, 32  # settings.flags
