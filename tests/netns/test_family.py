@@ -35,7 +35,7 @@ while part := sender.recv(65536):
 back = b"".join(parts)[int(sys.argv[3]):]
 print(len(back), hashlib.sha256(back).hexdigest())
 """
-NAME = 32  # bytes of traffic.py's greeting
+NAME = 16  # bytes of the greeting of traffic.py
 
 
 @pytest.fixture(scope="module")
@@ -71,15 +71,28 @@ def test_much_both_ways(site: Site, ipv6: bool) -> None:
 
 
 @families
-def test_a_narrow_way_to_the_real_servers(site: Site, ipv6: bool) -> None:
-    """The inside router's errors about the director's packets reach the client as its own family's."""
-    for port in ("eth1", "eth2"):
-        site.made.run("inside", ["ip", "link", "set", port, "mtu", "1300"])
+def test_narrow_ways(site: Site, ipv6: bool) -> None:
+    """What routers on either side say of too long packets reaches their senders in their own family."""
+    ways = {"inside": [("eth1", not ipv6), ("eth2", not ipv6)], "router": [("eth0", ipv6)]}
+    for node, ports in ways.items():
+        for port, six in ports:
+            narrow(site, node, port, six, 1300)
     try:
         echoed(site, ipv6, 2 * MEBIBYTE)
     finally:
-        for port in ("eth1", "eth2"):
-            site.made.run("inside", ["ip", "link", "set", port, "mtu", "1500"])
+        for node, ports in ways.items():
+            for port, six in ports:
+                narrow(site, node, port, six, 1500)
+
+
+def narrow(site: Site, node: str, port: str, ipv6: bool, mtu: int) -> None:
+    """Let a router take packets to that interface's network for too long above ``mtu``."""
+    family = "-6" if ipv6 else "-4"
+    listed = site.made.run(node, ["ip", family, "route", "show", "dev", port, "proto", "kernel"])
+    network = next(line.split()[0] for line in listed.splitlines() if not line.startswith("fe80"))
+    metric = ["metric", "256"] if ipv6 else []
+    route = [network, "dev", port, "proto", "kernel", *metric, "mtu", str(mtu)]
+    site.made.run(node, ["ip", family, "route", "replace", *route])
 
 
 def echoed(site: Site, ipv6: bool, size: int) -> None:
