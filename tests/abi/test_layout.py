@@ -130,7 +130,14 @@ def test_maps_are_the_ones_user_space_pins() -> None:
     assert set(migrate.MOVED_MAPS) <= set(tables.CONN_MAPS)
 
 
-ARRAY, HASH, PROG_ARRAY, PERCPU_ARRAY, LPM_TRIE = 2, 1, 3, 6, 11  # enum bpf_map_type in linux/bpf.h
+ARRAY, HASH, PROG_ARRAY, PERCPU_ARRAY, LRU_HASH, LPM_TRIE = (
+    2,
+    1,
+    3,
+    6,
+    9,
+    11,
+)  # enum bpf_map_type in linux/bpf.h
 NO_PREALLOC, MMAPABLE = 1 << 0, 1 << 10
 SIZED_LATER = 1
 
@@ -150,6 +157,8 @@ SIZED_LATER = 1
         ("mark_rules", ARRAY, MMAPABLE, 4, ctypes.sizeof(layout.MarkRule), layout.MARK_RULES),
         ("locals", ARRAY, MMAPABLE, 4, ctypes.sizeof(layout.LocalRow), layout.LOCALS),
         ("mark_prefixes", LPM_TRIE, NO_PREALLOC, ctypes.sizeof(layout.MarkPrefix), 8, layout.MARK_PREFIXES),
+        ("clients", LPM_TRIE, NO_PREALLOC, ctypes.sizeof(layout.ClientPrefix), 16, layout.CLIENTS),
+        ("sources", LRU_HASH, 0, ctypes.sizeof(layout.Source), 8, layout.SOURCES),
         ("addresses", HASH, NO_PREALLOC, ctypes.sizeof(layout.ServiceKeyRow), 4, layout.ADDRESSES),
         ("ports", HASH, NO_PREALLOC, 4, ctypes.sizeof(layout.PortRow), layout.PORTS),
         ("conns", ARRAY, MMAPABLE, 4, ctypes.sizeof(layout.ConnRow), SIZED_LATER),

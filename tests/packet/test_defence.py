@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from bench.cost import Scales
 from bench.frames import Load
+from tests.packet import fullnat
 from tests.packet.director import XDP_DROP, XDP_PASS, Director, Server
 from tests.packet.frames import CLIENT_MAC, DIRECTOR_MAC, TCP, UDP, Datagram, ethernet, ip
 from tests.packet.sctp import Association, chunk
@@ -409,3 +410,33 @@ def decider(wanted: Prefixes, client: bytes) -> object:
         bits, address = max(holding)
         return address, bits
     return "others" if clients.denies_others(wanted) else None
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("protocol", [TCP, UDP])
+def test_fullnat_whose_packets_are_all_checked_is_the_same(
+    director: Director, family: int, protocol: int
+) -> None:
+    """On the way that is not the fast one packets come out the same, both ways."""
+    key = fullnat.serve(director, family, protocol)
+    denied = prefixes("203.0.113.0/24" if family == 4 else "2001:db8::/32")
+    defend(director, key, clients=denied, every_packet=True)
+    asked = Datagram(fullnat.CLIENT[family], fullnat.VIP[family], protocol=protocol, payload=b"")
+    _, after = director.exchange(asked.frame())
+    (conn,) = director.connections()
+    there = fullnat.inward(asked, conn)
+    assert after == there.frame()
+    # The handshake ends, data is acknowledged: from then on there are no options to change.
+    said = fullnat.answer(there)
+    assert director.exchange(said.frame())[1] == fullnat.outward(said, asked, conn).frame()
+    data = replace(
+        asked, flags="PA", payload=b"data", sequence=asked.sequence + 1, acknowledged=said.sequence + 1
+    )
+    there = fullnat.inward(data, conn)
+    assert director.exchange(data.frame())[1] == there.frame()
+    said = fullnat.answer(there, flags="A", sequence=said.sequence + 1)
+    for _ in range(2):
+        assert director.exchange(said.frame())[1] == fullnat.outward(said, data, conn).frame()
+    director.counted()
+    defend(director, key, clients=prefixes("0.0.0.0/0" if family == 4 else "::/0"))
+    assert outcomes(director, data.frame(), said.frame()) == ["drop_denied", "forwarded"]
