@@ -167,11 +167,12 @@ __noinline int defend(__u32 row)
 	p = &notes->packet;
 	again = notes->again;
 	notes->again = 0;
-	if (unlikely(again ==
-		     flow_word(p))) /* it has been asked about, and has lost a race since */
+	/* It has been asked about, and has lost a race since. */
+	if (unlikely(again == flow_word(p)))
 		return XLVS_FORWARDED;
 	if (service->flags & XLVS_SERVICE_LISTED && is_denied(p, row))
 		return XLVS_DROP_DENIED;
+	/* While tables are replaced, what looks new may have a connection already. */
 	if (!(service->syn_limit | service->source_limit) || !starts_connection(p, set) ||
 	    set->flags & XLVS_MIGRATING)
 		return XLVS_FORWARDED;
