@@ -11,16 +11,19 @@ import os
 import socket
 import statistics
 import struct
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
 
 from bench import place
 from bench.build import compiled
 from bench.directors import xlvs
 from bench.effort import Effort
-from bench.frames import LENGTH, Load
+from bench.frames import CLIENTS, FIRST_PORT, FLOWS, LENGTH, SYN, SYN_ACK, TCP, Load
 from bench.road import (
     ACKS,
     ANSWERS,
+    ANSWERS_TCP,
     CLOSED_UDP,
     CPU,
     FRAGMENTS,
@@ -29,6 +32,7 @@ from bench.road import (
     FRESH_UDP,
     INSIDE,
     KNOWN,
+    KNOWN_TCP,
     OUTSIDE,
     STRANGERS,
     VIP,
@@ -37,6 +41,7 @@ from bench.road import (
     Traffic,
 )
 from xlvs.dataplane import layout, libbpf
+from xlvs.dataplane.rows import swap16
 from xlvs.dataplane.tables import Tables
 from xlvs.errors import XlvsError
 
@@ -46,7 +51,10 @@ _PACKET = bytes(LENGTH)
 
 @dataclass(frozen=True)
 class Weighing:
-    """One line of the table: which packets, at which director, and what is asked (ns)."""
+    """One line of the table: which packets, at which director, and what is asked.
+
+    ``most`` are nanoseconds; ``like`` is another line, over which this may be a tenth.
+    """
 
     name: str
     method: str  # ipvsadm's option
@@ -58,6 +66,7 @@ class Weighing:
     servers: int = 1
     # What is typed on the director beforehand: commands of xlvs.
     typed: tuple[tuple[str, ...], ...] = ()
+    like: str = ""
 
 
 MANY = 500  # servers of one service
@@ -71,11 +80,18 @@ WEIGHINGS = (
     Weighing("NAT, known flow, in", "-m", KNOWN, most=80),
     Weighing("NAT, known flow, out", "-m", ANSWERS, INSIDE, most=80),
     Weighing("TUN, known flow", "-i", KNOWN, most=80),
+    Weighing("NAT, known TCP flow, in", "-m", KNOWN_TCP, most=80),
+    Weighing("NAT, known TCP flow, out", "-m", ANSWERS_TCP, INSIDE, most=80),
+    Weighing("FULLNAT, known flow, in", "-b", KNOWN, like="NAT, known flow, in"),
+    Weighing("FULLNAT, known flow, out", "-b", ANSWERS, INSIDE, like="NAT, known flow, out"),
+    Weighing("FULLNAT, known TCP flow, in", "-b", KNOWN_TCP, like="NAT, known TCP flow, in"),
+    Weighing("FULLNAT, known TCP flow, out", "-b", ANSWERS_TCP, INSIDE, like="NAT, known TCP flow, out"),
     Weighing("not ours", "-g", STRANGERS, outcome="not_ours"),
     Weighing("not ours, another each time", "-g", FRESH_STRANGERS, outcome="not_ours"),
     Weighing("DR, new UDP flow", "-g", FRESH_UDP),
     Weighing("DR, new TCP flow", "-g", FRESH_TCP),
     Weighing("NAT, new TCP flow", "-m", FRESH_TCP),
+    Weighing("FULLNAT, new TCP flow", "-b", FRESH_TCP),
     *(
         Weighing(f"{name} of {MANY}, new UDP flow", "-m", FRESH_UDP, scheduler=name, servers=MANY)
         for name in ("rr", "wrr", "wlc", "mh")
@@ -140,9 +156,8 @@ def weigh(road: Road, traffic: Traffic, weighing: Weighing, effort: Effort) -> f
             for words in weighing.typed:
                 road.xlvs(*words)
             entry = _entry_program()
-            scales.load(KNOWN)
-            scales.weigh(entry, OUTSIDE, 1000)  # the flows become known, the caches warm
-            scales.load(weighing.load)
+            _acquaint(scales, entry, weighing)
+            scales.load(_on_their_side(weighing))
             before = _outcome(weighing.outcome)
             results = []
             for _ in range(rounds):
@@ -157,6 +172,44 @@ def weigh(road: Road, traffic: Traffic, weighing: Weighing, effort: Effort) -> f
             f"{weighing.name}: of {rounds * repeat} packets only {counted} were {weighing.outcome}"
         )
     return statistics.median(results)
+
+
+def _acquaint(scales: Scales, entry: int, weighing: Weighing) -> None:
+    """The flows become known, the caches warm; those of TCP have been opened by both ends."""
+    steps = [(KNOWN, OUTSIDE)]
+    if weighing.load.protocol == TCP and not weighing.load.fresh:
+        steps = [
+            (replace(KNOWN_TCP, flags=SYN), OUTSIDE),
+            (replace(ANSWERS_TCP, flags=SYN_ACK), INSIDE),
+            (KNOWN_TCP, OUTSIDE),
+            (ANSWERS_TCP, INSIDE),
+            (KNOWN_TCP, OUTSIDE),
+        ]
+    for load, interface in steps:
+        scales.load(_on_their_side(replace(weighing, load=load)))
+        scales.weigh(entry, interface, 20 * FLOWS)
+
+
+def _on_their_side(weighing: Weighing) -> Load:
+    """The packets to weigh with: what answers FULLNAT goes to local addresses."""
+    load = weighing.load
+    if weighing.method != "-b" or not load.backwards:
+        return load
+    return replace(load, ends=tuple(_local_ends(load.protocol)))
+
+
+def _local_ends(protocol: int) -> Iterator[tuple[str, int]]:
+    """Local addresses and ports of the flows, in their order."""
+    tables = Tables()
+    rows = tables.row("conns", layout.ConnRow * tables.settings.slots, 0)
+    found = {
+        (bytes(row.caddr)[:4], swap16(row.cport)): (str(ip_address(bytes(row.laddr)[:4])), swap16(row.lport))
+        for row in rows
+        if row.phase & layout.PHASE == layout.LIVE and row.protocol == protocol
+    }
+    first = int(ip_address(CLIENTS))
+    for flow in range(FLOWS):
+        yield found[(first + flow).to_bytes(4, "big"), FIRST_PORT + flow]
 
 
 def _outcome(name: str) -> int:

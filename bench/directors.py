@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from bench import place
 from bench.place import settings
-from bench.road import INSIDE, OUTSIDE, SERVER, SERVER_PORT, VIP, VPORT, Road, Traffic
+from bench.road import INSIDE, LOCALS, OUTSIDE, SERVER, SERVER_PORT, VIP, VPORT, Road, Traffic
 from xlvs.dataplane import libbpf
 from xlvs.lab import namespaces
 
@@ -65,9 +65,11 @@ def ipvs(method: str) -> Director:
 
 def _rules(method: str, scheduler: str = "rr", servers: int = 1) -> Iterator[list[str]]:
     """Many servers are ports of the one that there is (by NAT), with weights from 1 to 10."""
-    port = SERVER_PORT if method == "-m" else VPORT
+    port = SERVER_PORT if method in ("-m", "-b") else VPORT
     for option in PROTOCOLS.values():
         yield ["-A", option, f"{VIP}:{VPORT}", "-s", scheduler]
+        if method == "-b":
+            yield ["-P", option, f"{VIP}:{VPORT}", "-z", LOCALS]
         for number in range(servers):
             weight = str(number * 7 % 10 + 1)
             server = f"{SERVER}:{port + number}"

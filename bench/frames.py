@@ -15,11 +15,16 @@ CLIENTS = "198.18.0.0"
 FIRST_PORT = 1024
 
 
+SYN, SYN_ACK, ACK = 0x02, 0x12, 0x10  # TCP flags, RFC 9293
+
+
 @dataclass(frozen=True)
 class Load:
-    """What to send: UDP datagrams of 64 flows, or a new TCP or UDP flow with each frame.
+    """What to send: packets of 64 flows, or a new TCP or UDP flow with each frame.
 
-    ``flags`` are TCP's, ``fragment`` is the IP header's word of flags and offset.
+    ``flags`` are TCP's: established flows have a payload. ``fragment`` is the IP header's word of
+    flags and offset. ``ends`` are what the flows come from, or go back to, where that is not the
+    clients themselves.
     """
 
     source_mac: bytes
@@ -32,13 +37,14 @@ class Load:
     source_port: int = FIRST_PORT
     # The way back: the flows' own addresses at the other end.
     backwards: bool = False
-    flags: int = 0x02
+    flags: int = SYN
     fragment: int = 0x4000
+    ends: tuple[tuple[str, int], ...] = ()
 
     def write(self, memory: mmap.mmap, ifindex: int, first: int = 0) -> None:
         """Fill the generator's map; new flows begin with number ``first``."""
         blank = self._frame(None)
-        packet = blank[14:54] if self.protocol == TCP else blank[14:60]
+        packet = blank[14 : 34 + self._size]
         ip_sum = _sum(packet[:20])
         pseudo = packet[12:20] + struct.pack("!BBH", 0, self.protocol, len(packet) - 20)
         l4_sum = _sum(pseudo + packet[20:])
@@ -49,19 +55,32 @@ class Load:
         content = head + b"".join(rows)
         memory[: len(content)] = content
 
+    @property
+    def _size(self) -> int:
+        """Bytes from the transport header on."""
+        return 20 if self.protocol == TCP and (self.flags & SYN or self.fresh) else LENGTH - 34
+
+    def _client(self, flow: int | None) -> tuple[bytes, int]:
+        """A flow's end on the clients' side."""
+        if flow is None:
+            return bytes(4), 0
+        if self.ends:
+            address, port = self.ends[flow]
+            return ip_address(address).packed, port
+        return (int(ip_address(self.source)) + flow).to_bytes(4, "big"), self.source_port + flow
+
     def _frame(self, flow: int | None) -> bytes:
         """The frame of a flow; without one, its sums and its client are zero."""
-        client = bytes(4) if flow is None else (int(ip_address(self.source)) + flow).to_bytes(4, "big")
-        client_port = 0 if flow is None else self.source_port + flow
+        client, client_port = self._client(flow)
         server = ip_address(self.target).packed
         ends, ports = (client, server), (client_port, self.port)
         if self.backwards:
             ends, ports = ends[::-1], ports[::-1]
-        size = 20 if self.protocol == TCP else LENGTH - 34
+        size = self._size
         words = 0x45, 0, 20 + size, 0, self.fragment, 64, self.protocol, 0
         head = struct.pack("!BBHHHBBH", *words) + b"".join(ends)
         if self.protocol == TCP:
-            segment = struct.pack("!HHIIBBHHH", *ports, 1, 0, 0x50, self.flags, 512, 0, 0)
+            segment = struct.pack("!HHIIBBHHH", *ports, 1, 0, 0x50, self.flags, 512, 0, 0).ljust(size, b"x")
             at = 16
         else:
             segment = struct.pack("!HHHH", *ports, size, 0).ljust(size, b"x")

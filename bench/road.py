@@ -17,13 +17,14 @@ from dataclasses import dataclass
 
 from bench import place
 from bench.build import compiled
-from bench.frames import LENGTH, TCP, UDP, Load, sent
+from bench.frames import ACK, LENGTH, TCP, UDP, Load, sent
 from xlvs.dataplane import libbpf
 from xlvs.lab import namespaces
 
 VIP, VPORT = "10.80.0.1", 80
 ROUTER = "10.9.0.254"
 SERVER, SERVER_PORT = "10.19.0.11", 8080
+LOCALS = "10.19.0.200-10.19.0.227"  # FULLNAT's local addresses: ports for a million new flows
 OUTSIDE, INSIDE = "outside", "inside"  # the director's interfaces
 CPU = 0
 BATCH = 64  # frames made at once, the kernel's own budget of a softirq
@@ -184,6 +185,8 @@ def _ifindex(name: str) -> int:
 
 KNOWN = Load(mac("client"), mac("outside"), VIP, VPORT)
 ANSWERS = Load(mac("server"), mac("inside"), SERVER, SERVER_PORT, backwards=True)
+KNOWN_TCP = Load(mac("client"), mac("outside"), VIP, VPORT, TCP, flags=ACK)
+ANSWERS_TCP = Load(mac("server"), mac("inside"), SERVER, SERVER_PORT, TCP, backwards=True, flags=ACK)
 FRESH_TCP = Load(mac("client"), mac("outside"), VIP, VPORT, TCP, fresh=True)
 FRESH_UDP = Load(mac("client"), mac("outside"), VIP, VPORT, UDP, fresh=True)
 STRANGERS = Load(mac("client"), mac("outside"), ROUTER, VPORT)  # of no service

@@ -209,6 +209,9 @@ static __always_inline int destination_gone(struct xdp_md *ctx, const struct flo
 	return drop_as(XLVS_DROP_RACE);
 }
 
+/* Connections whose packets may be another program's; the fast path asks once. */
+#define CONN_RARE (XLVS_CONN_SPECIAL | XLVS_CONN_OPENING | XLVS_CONN_SHIFTED)
+
 /*
  * Whether the opening program is to see the packet first: all while a connection is opened;
  * where numbers are shifted, what begins one anew, and options that may hold numbers.
@@ -218,9 +221,10 @@ static __always_inline bool is_opening(struct xdp_md *ctx, const struct packet *
 {
 	__u32 flags = conn->flags;
 
-	if (likely(!(flags & (XLVS_CONN_OPENING | XLVS_CONN_SHIFTED))))
-		return false;
-	return flags & XLVS_CONN_OPENING || p->tcp & TCP_SYN || !note_edge(ctx, p, conn, reply);
+	if (flags & XLVS_CONN_OPENING)
+		return true;
+	return flags & XLVS_CONN_SHIFTED &&
+	       (p->tcp & TCP_SYN || !note_edge(ctx, p, conn, reply));
 }
 
 /*
@@ -236,11 +240,13 @@ static __always_inline int handle_known(struct xdp_md *ctx, const struct packet 
 	bool reply = is_reply(flow);
 	struct xlvs_dest *dest;
 
-	if (!special && unlikely(is_opening(ctx, p, flow->conn, reply)))
-		return opening_on(ctx, p, flow, false);
-	if (!special && unlikely(flow->conn->flags & XLVS_CONN_SPECIAL)) {
-		bpf_tail_call(ctx, &programs, XLVS_PROG_SPECIAL);
-		return drop_as(XLVS_DROP_RACE);
+	if (!special && unlikely(flow->conn->flags & CONN_RARE)) {
+		if (is_opening(ctx, p, flow->conn, reply))
+			return opening_on(ctx, p, flow, false);
+		if (flow->conn->flags & XLVS_CONN_SPECIAL) {
+			bpf_tail_call(ctx, &programs, XLVS_PROG_SPECIAL);
+			return drop_as(XLVS_DROP_RACE);
+		}
 	}
 	dest = bpf_map_lookup_elem(&dests, &dest_row);
 	if (!dest)

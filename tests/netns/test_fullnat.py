@@ -1,4 +1,4 @@
-"""FULLNAT with real stacks at both ends: both families, every way through the director, and its end by time."""
+"""FULLNAT with real stacks at both ends: both families, each XDP mode, and what time puts an end to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ PORT_OF_ENDS = 7100
 # Either end: exchange one line, then wait for what becomes of the connection.
 SERVER = """if True:
     import socket, sys
-    listener = socket.create_server((sys.argv[1], int(sys.argv[2])), family=socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET)
+    family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+    listener = socket.create_server((sys.argv[1], int(sys.argv[2])), family=family)
     print("ready", flush=True)
     connection = listener.accept()[0]
     connection.sendall(connection.recv(100).upper())
