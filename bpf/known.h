@@ -223,8 +223,7 @@ static __always_inline bool is_opening(struct xdp_md *ctx, const struct packet *
 
 	if (flags & XLVS_CONN_OPENING)
 		return true;
-	return flags & XLVS_CONN_SHIFTED &&
-	       (p->tcp & TCP_SYN || !note_edge(ctx, p, conn, reply));
+	return flags & XLVS_CONN_SHIFTED && (p->tcp & TCP_SYN || !note_edge(ctx, p, conn, reply));
 }
 
 /*
