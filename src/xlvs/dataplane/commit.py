@@ -293,7 +293,7 @@ class Commit:
             self._changes.append(journal.index(service_wire_key(staged.service.key), None))
         self._hide((number for number in staged.removed if number not in kept), _NO_SERVICE)
         self._changes += journal.field("services", layout.ServiceRow, staged.row, members=0, table=0, flags=0)
-        self._changes += pools.given_up(staged.row)
+        self._changes += pools.given_up(staged.row, self._tables.service_row(staged.row))
 
     # -- destinations --------------------------------------------------------
 

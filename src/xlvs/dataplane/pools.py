@@ -50,9 +50,9 @@ class Pools:
         return writes + swaps
 
 
-def given_up(number: int) -> list[Write]:
+def given_up(number: int, row: layout.ServiceRow) -> list[Write]:
     """What takes a service's addresses away for good."""
-    return [_swap(number, family, 0) for family in range(len(_SIZES))]
+    return [_swap(number, family, 0) for family, word in enumerate(row.locals) if word]
 
 
 def _swap(number: int, family: int, word: int) -> Write:
