@@ -14,7 +14,7 @@ BPF_FLAGS := -O2 -g -target bpf -mcpu=v3 -Wall -Wextra -Werror -Wno-unused-param
 	-I/usr/include/$(shell uname -m)-linux-gnu -Ibpf
 BPF_DIR := src/xlvs/dataplane/objects
 BPF_OBJECTS := $(patsubst bpf/%.c,$(BPF_DIR)/%.o,$(wildcard bpf/*.bpf.c))
-C_TEXTS = $(shell find bpf bench tests -name "*.[ch]")
+C_TEXTS = $(shell find bpf bench tests/netns -name "*.[ch]")
 
 .PHONY: help setup bpf demo test quick lint format bench wheel clean
 

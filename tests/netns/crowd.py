@@ -52,6 +52,11 @@ class Seen:
     servers: dict[str, int] = field(default_factory=dict)
     errors: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def trouble(self) -> int:
+        """Connections that were not as they should be; clients not known to their server among them."""
+        return self.failed + self.unfinished + self.wrong + self.others
+
 
 class Server:
     """The program on a real server."""

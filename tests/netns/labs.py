@@ -9,10 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from xlvs.lab import build
-from xlvs.lab.topology import Encapsulation, Method
-
-# FULLNAT's tests stand apart until its data plane is whole.
-METHODS = [Method.NAT, Method.DR, Method.TUN]
+from xlvs.lab.topology import LOCAL_ADDRESSES, Encapsulation, Method
 
 _numbers = itertools.count(1)
 
@@ -30,9 +27,19 @@ def lab(
     ipv6: bool = False,
     rules: bool = True,
     tunnel: Encapsulation = Encapsulation.IPIP,
+    local_addresses: int = LOCAL_ADDRESSES,
+    toa: bool = True,
 ) -> Iterator[build.Lab]:
     """A whole lab, its director up."""
-    made = build.Lab(fresh_name(), method, real_servers, ipv6, tunnel=tunnel)
+    made = build.Lab(
+        fresh_name(),
+        method,
+        real_servers,
+        ipv6,
+        tunnel=tunnel,
+        local_addresses=local_addresses,
+        toa=toa,
+    )
     build.up(made, rules=rules)
     try:
         yield made

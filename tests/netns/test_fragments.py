@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from tests.netns import labs, topology
+from tests.netns import topology
 from tests.netns.topology import REPOSITORY, Site
 from xlvs.lab import namespaces
 from xlvs.lab.topology import Method, host_port
@@ -40,9 +40,11 @@ def serving(site: Site, ipv6: bool = True) -> Iterator[None]:
         for version6 in (False, True) if ipv6 else (False,):
             name = host_port(made.vips[version6], PORT)
             lines.append(f"-A -u {name} -s rr")
+            if made.local_addresses:
+                lines.append(f"-P -u {name} -z {made.pool(version6)}")
             for number, node in enumerate(made.real_servers, 1):
                 rip = made.rip(number, version6)
-                address = rip if made.method is Method.NAT else made.vips[version6]
+                address = rip if made.method.translates else made.vips[version6]
                 lines.append(f"-a -u {name} -r {host_port(rip, PORT)} {made.method.option}")
                 command = inside(site, node.name, "serve", address, str(PORT))
                 server = stack.enter_context(
@@ -59,7 +61,7 @@ def counted(site: Site) -> dict[str, int]:
     return {name: each["count"] for name, each in site.status()["packets"].items() if each["count"]}
 
 
-@pytest.fixture(params=labs.METHODS)
+@pytest.fixture(params=list(Method))
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     with topology.site(request.param, 1, ipv6=True) as made:
         yield made

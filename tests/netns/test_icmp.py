@@ -53,7 +53,7 @@ SEND = """if True:
         print(peer.recv(100).decode() == hashlib.sha256(data).hexdigest())"""
 
 
-@pytest.fixture(scope="module", params=labs.METHODS)
+@pytest.fixture(scope="module", params=list(Method))
 def lab(request: pytest.FixtureRequest) -> Iterator[build.Lab]:
     with labs.lab(request.param, 1, ipv6=True) as made:
         rules(made, "u", CLOSED)
@@ -72,6 +72,8 @@ def rules(made: build.Lab, kind: str, port: int) -> None:
     for ipv6 in (False, True):
         name = host_port(topology.vips[ipv6], port)
         lines.append(f"-A -{kind} {name} -s rr\n")
+        if topology.local_addresses:
+            lines.append(f"-P -{kind} {name} -z {topology.pool(ipv6)}\n")
         server = host_port(topology.rip(1, ipv6), port)
         lines.append(f"-a -{kind} {name} -r {server} {topology.method.option}\n")
     made.run("director", build.xlvs("ipvsadm", "-R"), "".join(lines))

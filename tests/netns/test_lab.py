@@ -55,7 +55,7 @@ def pins(name: str) -> list[str]:
     return ["/run/xlvs" + path.rpartition("/run/xlvs")[2] for path in found.split()]
 
 
-@pytest.mark.parametrize("method", labs.METHODS)
+@pytest.mark.parametrize("method", list(Method))
 def test_up_exec_list_down(method: Method) -> None:
     name, before = labs.fresh_name(), root_namespace()
     try:
@@ -70,14 +70,8 @@ def test_up_exec_list_down(method: Method) -> None:
 
         described = next(lab for lab in json.loads(command("list", "--json").stdout) if lab["name"] == name)
         assert described["finished"]
-        assert [node["name"] for node in described["nodes"]] == [
-            "client",
-            "router",
-            "director",
-            "rs1",
-            "rs2",
-            "rs3",
-        ]
+        routers = ["client", "router", "director", *(["inside"] if method is Method.FULLNAT else [])]
+        assert [node["name"] for node in described["nodes"]] == [*routers, "rs1", "rs2", "rs3"]
         assert f"{name}: {method.value}, 3 real servers, IPv4\n" in command("list").stdout
 
         again = command("up", "--name", name)
@@ -91,7 +85,7 @@ def test_up_exec_list_down(method: Method) -> None:
         unknown = command("exec", "--name", name, "rs9", "--", "true")
         assert (unknown.returncode, unknown.stderr) == (
             1,
-            f"xlvs: lab '{name}' has no node 'rs9': it has client, router, director, rs1, rs2, rs3\n",
+            f"xlvs: lab '{name}' has no node 'rs9': it has {', '.join(routers)}, rs1, rs2, rs3\n",
         )
     finally:
         down = command("down", "--name", name)
@@ -165,6 +159,22 @@ def test_names_that_would_not_do(name: str) -> None:
     assert refused.stderr.startswith(f"xlvs: '{name}' is no name for a lab")
 
 
+@pytest.mark.parametrize("number", [0, -1, 4097])
+def test_numbers_of_local_addresses_that_would_not_do(number: int) -> None:
+    refused = command("up", "--method", "fullnat", "--local-addresses", str(number))
+    assert (refused.returncode, refused.stderr) == (
+        1,
+        f"xlvs: a lab has 1 to 4096 local addresses, not {number}\n",
+    )
+
+
+@pytest.mark.parametrize("option", [["--no-toa"], ["--local-addresses", "3"]])
+def test_options_of_fullnat_go_with_fullnat(option: list[str]) -> None:
+    refused = command("up", "--method", "nat", *option)
+    assert refused.returncode == 1
+    assert "go with --method fullnat only" in refused.stderr
+
+
 @pytest.mark.parametrize("number", [0, -1, 201])
 def test_numbers_that_would_not_do(number: int) -> None:
     with pytest.raises(XlvsError, match="1 to 200 real servers"):
@@ -177,7 +187,7 @@ def test_a_lab_is_up_quickly() -> None:
         assert time.monotonic() - start < 30  # two seconds here; much more on a busy machine
 
 
-@pytest.fixture(scope="class", params=labs.METHODS)
+@pytest.fixture(scope="class", params=list(Method))
 def wired(request: pytest.FixtureRequest) -> Iterator[build.Lab]:
     with labs.machines(request.param, ipv6=True) as made:
         yield made
@@ -192,7 +202,7 @@ class TestMachines:
             for node in topology.real_servers:
                 shown = wired.run(node.name, ["ip", family, "-json", "route", "show", "default"])
                 gateway = json.loads(shown)[0]["gateway"]
-                owner = "director" if wired.method is Method.NAT else "router"
+                owner = {Method.NAT: "director", Method.FULLNAT: "inside"}.get(wired.method, "router")
                 assert gateway in next(entry for entry in topology.nodes if entry.name == owner).addresses, (
                     ipv6
                 )

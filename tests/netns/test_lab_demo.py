@@ -40,13 +40,14 @@ def test_all_methods_in_a_minute_or_so() -> None:
     output, _ = process.communicate()
     assert process.returncode == 0, output
     assert time.monotonic() - begun < 180  # half a minute here; others may be at work on this machine
-    for method in labs.METHODS:
+    for method in Method:
         for seen in (
             "rr gave RS2 RS1 RS2 RS1 RS2 RS1",
             "6 requests in the real servers' logs, from 172.16.0.10",
         ):
-            assert f"  ok  {method.value.upper():<4} {seen}\n" in output
-    assert output.count(" 0 failed, 0 to rs2 while it was out") == 3
+            assert f"  ok  {method.value.upper():<7} {seen}\n" in output
+    assert output.count(" 0 failed, 0 to rs2 while it was out") == len(Method)
+    assert "  ok  FULLNAT 6 requests in the real servers' logs, from local addresses\n" in output
     assert "NOT" not in output
     assert "\x1b" not in output  # piped: no colours
     assert left_of(process.pid) == []
@@ -75,7 +76,7 @@ def test_what_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     demo = Demo(Screen(lines.append), labs.fresh_name())
     demo.run([Method.NAT])
     assert not demo.held
-    assert "  NOT NAT  rr gave RS1 RS1 RS1 RS1 RS1 RS1" in lines
+    assert "  NOT NAT     rr gave RS1 RS1 RS1 RS1 RS1 RS1" in lines
     assert demo.name not in build.names()
 
 

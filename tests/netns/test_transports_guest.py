@@ -41,7 +41,7 @@ def guest(what: str) -> object:
 def test_sctp_associations_by_every_method() -> None:
     assert guest("sctp") == {
         method.value: {"answers": ["rs2", "rs1", "rs2", "rs1"], "states": ["ESTABLISHED"], "errors": 0}
-        for method in labs.METHODS
+        for method in Method
     }
 
 
@@ -56,15 +56,18 @@ def test_the_kernels_tunnel_ends_take_in_what_we_send() -> None:
 
 
 def sctp() -> dict[str, object]:
-    return {method.value: associations(method) for method in labs.METHODS}
+    return {method.value: associations(method) for method in Method}
 
 
 def associations(method: Method) -> dict[str, object]:
     """Four associations of a client, each with some data; more of them, to be listed meanwhile."""
     with labs.lab(method, rules=False) as made:
         service = f"{made.topology.vips[0]}:{VIRTUAL_PORT}"
-        inside = 6000 if method is Method.NAT else VIRTUAL_PORT
+        inside = 6000 if method.translates else VIRTUAL_PORT
         labs.xlvs(made, "director", "ipvsadm", "-A", "--sctp-service", service, "-s", "rr")
+        if made.topology.local_addresses:
+            words = ["-P", "--sctp-service", service, "-z", made.topology.pool()]
+            labs.xlvs(made, "director", "ipvsadm", *words)
         with servers(made, inside):
             for number in (1, 2):
                 server = f"{made.topology.rip(number)}:{inside}"
@@ -92,8 +95,8 @@ def servers(made: build.Lab, port: int) -> Iterator[None]:
     running = []
     try:
         for number in (1, 2):
-            nat = made.method is Method.NAT
-            address = made.topology.rip(number) if nat else made.topology.vips[0]
+            own = made.method.translates
+            address = made.topology.rip(number) if own else made.topology.vips[0]
             command = [sys.executable, PEER, "serve", address, str(port), f"rs{number}"]
             running.append(made.start(f"rs{number}", command))
         for server in running:

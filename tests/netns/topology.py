@@ -71,6 +71,8 @@ class Site:
         topology = self.made.topology
         name = host_port(topology.vips[ipv6], port)
         lines = [f"-A -{protocol} {name} -s {scheduler}"]
+        if topology.local_addresses:
+            lines.append(f"-P -{protocol} {name} -z {topology.pool(ipv6)}")
         for number in range(1, len(topology.real_servers) + 1):
             rip = host_port(topology.rip(number, ipv6), PORT)
             lines.append(f"-a -{protocol} {name} -r {rip} {topology.method.option}")

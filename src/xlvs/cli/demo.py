@@ -1,4 +1,4 @@
-"""``xlvs demo``: watch NAT, DR and TUN spread real requests over real nginx servers."""
+"""``xlvs demo``: watch NAT, DR, TUN and FULLNAT spread real requests over real nginx servers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xlvs.errors import XlvsError
 from xlvs.lab.demo import Demo, Screen, can_run
 from xlvs.lab.topology import Method
 
-SUMMARY = "watch NAT, DR and TUN at work in a lab, explained step by step"
+SUMMARY = "watch NAT, DR, TUN and FULLNAT at work in a lab, explained step by step"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     colours = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     demo = Demo(Screen(lambda line: print(line, flush=True), colours), name=f"demo{os.getpid()}")
     start = time.monotonic()
-    demo.run([Method(chosen.method)] if chosen.method else [Method.NAT, Method.DR, Method.TUN])
+    demo.run([Method(chosen.method)] if chosen.method else list(Method))
     seconds = time.monotonic() - start
     if demo.held:
         print(f"\nAll as it must be, in {seconds:.0f} seconds. Build one yourself: xlvs lab up --help")

@@ -17,6 +17,7 @@ EXPLAINED = {
     Method.NAT: "requests get a real server's address, replies the VIP again: all passes the director",
     Method.DR: "the director changes MAC addresses only; real servers answer the client directly",
     Method.TUN: "the director wraps packets and sends them anywhere; real servers answer the client directly",
+    Method.FULLNAT: "real servers are anywhere behind routers: they see, and answer, local addresses",
 }
 
 
@@ -51,7 +52,7 @@ class Screen:
 
     def finding(self, finding: Finding) -> None:
         mark = self._styled("32", "ok ") if finding.held else self._styled("31", "NOT")
-        self.write(f"  {mark} {finding.subject:<4} {finding.text}")
+        self.write(f"  {mark} {finding.subject:<7} {finding.text}")
 
 
 @dataclass
@@ -73,7 +74,7 @@ class Demo:
         with build.sigterm_interrupts():
             for number, method in enumerate(methods, 1):
                 self.screen.heading(f"[{number}/{len(methods)}] {method.value.upper()}: {EXPLAINED[method]}")
-                self._show(build.Lab(self.name, method, self.real_servers, ipv6=False))
+                self._show(build.Lab(self.name, method, self.real_servers, ipv6=False, toa=False))
         self.screen.heading("What was seen")
         for finding in self.findings:
             self.screen.finding(finding)
@@ -106,11 +107,16 @@ class _Scene:
 
     def play(self) -> None:
         self._type("director", f"xlvs ipvsadm -A {self._service} -s rr")
+        if self._topology.local_addresses:
+            self._type("director", f"xlvs ipvsadm -P {self._service} -z {self._topology.pool()}")
         for number in range(1, self._lab.real_servers + 1):
             self._type("director", f"xlvs ipvsadm -a {self._server(number)}")
         self._requests()
         self._listing()
-        self._client_addresses()
+        if self._lab.method is Method.FULLNAT:
+            self._local_addresses()
+        else:
+            self._client_addresses()
         self._take_out()
         self._reply_path()
 
@@ -147,28 +153,45 @@ class _Scene:
     def _reply_path(self) -> None:
         rows = _rows(self._type("director", "xlvs ipvsadm -Ln --stats --exact"))
         sent, returned = (sum(int(row[column]) for row in rows) for column in (3, 4))
-        through = self._lab.method is Method.NAT
+        through = self._lab.method.translates
         where = f"{returned} reply packets came back" if through else f"{returned} reply packets"
         self._found(sent > 0 and (returned > 0) is through, f"director: {sent} packets in, {where}")
 
-    def _client_addresses(self) -> None:
+    def _client_addresses(self, before: int = 0) -> None:
         client = self._topology.client.addresses[0]
-        logs = self._logs(patience=2.0)
+        seen = self._seen(before)
+        text = f"{len(seen)} requests in the real servers' logs, from {' '.join(sorted(set(seen)))}"
+        self._found(seen == [client] * REQUESTS, text)
+
+    def _local_addresses(self) -> None:
+        """What real servers see of FULLNAT's clients: nothing, until TOA is attached to their nginx."""
+        pool = self._type("director", f"xlvs ipvsadm -G {self._service}")
+        seen = self._seen()
+        known = {line.split()[0] for line in pool.splitlines()[2:]}
+        held = len(seen) == REQUESTS and set(seen) <= known
+        self._found(held, f"{len(seen)} requests in the real servers' logs, from local addresses")
+        for number, node in enumerate(self._topology.real_servers, 1):
+            self._type(node.name, f"xlvs {shlex.join(self._lab.toa_command(number))}")
+        self._requests()
+        self._client_addresses(before=REQUESTS)
+
+    def _seen(self, before: int = 0) -> list[str]:
+        """The addresses in the real servers' logs, after so many older requests; shown as well."""
+        skipped = before // self._lab.real_servers
+        logs = [log[skipped:] for log in self._logs(before + REQUESTS, patience=2.0)]
         for number, log in enumerate(logs, 1):
             counts = sorted(Counter(log).items())
             shown = ", ".join(f"{address} ({count} requests)" for address, count in counts)
             self._screen.write(f"  rs{number}'s access log: {shown or 'nobody'}")
-        seen = [address for log in logs for address in log]
-        text = f"{len(seen)} requests in the real servers' logs, from {' '.join(sorted(set(seen)))}"
-        self._found(seen == [client] * REQUESTS, text)
+        return [address for log in logs for address in log]
 
-    def _logs(self, patience: float) -> list[list[str]]:
+    def _logs(self, wanted: int, patience: float) -> list[list[str]]:
         """Each real server's clients; nginx writes a line a moment after the client has its answer."""
         deadline = time.monotonic() + patience
         while True:
             sites = map(self._lab.site, range(1, self._lab.real_servers + 1))
             logs = [webserver.clients_seen(site) for site in sites]
-            if sum(map(len, logs)) >= REQUESTS or time.monotonic() > deadline:
+            if sum(map(len, logs)) >= wanted or time.monotonic() > deadline:
                 return logs
             time.sleep(0.01)
 

@@ -16,12 +16,15 @@
 #include "client.h"
 #include "server.h"
 
+#define FILES (1u << 17)
+
 int main(int count, char **words)
 {
-	struct rlimit files = { 1 << 17, 1 << 17 };
+	struct rlimit files;
 
-	setrlimit(RLIMIT_NOFILE, &files);
 	getrlimit(RLIMIT_NOFILE, &files);
+	files.rlim_cur = files.rlim_max < FILES ? files.rlim_max : FILES;
+	setrlimit(RLIMIT_NOFILE, &files);
 	most_served = files.rlim_cur;
 	loop = epoll_create1(0);
 	if (count == 4 && !strcmp(words[1], "serve"))
