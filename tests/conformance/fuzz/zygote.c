@@ -21,7 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define KEPT UINT32_MAX
+#define KEPT	      UINT32_MAX
 #define MAX_ARGUMENTS 64
 
 typedef int main_function(int argc, char **argv, char **environment);
@@ -80,7 +80,8 @@ static char *text(uint32_t length)
 
 static void refill(int stream, const char *bytes, size_t length)
 {
-	if (ftruncate(stream, 0) || pwrite(stream, bytes, length, 0) != (ssize_t)length || lseek(stream, 0, SEEK_SET))
+	if (ftruncate(stream, 0) || pwrite(stream, bytes, length, 0) != (ssize_t)length ||
+	    lseek(stream, 0, SEEK_SET))
 		stop("zygote: refill");
 }
 
@@ -175,11 +176,11 @@ static int serve(int argc, char **argv, char **environment)
 	return fclose(answers) ? 111 : 0;
 }
 
-int __libc_start_main(main_function *main, int argc, char **argv, void (*init)(void), void (*fini)(void),
-		      void (*rtld_fini)(void), void *stack_end)
+int __libc_start_main(main_function *main, int argc, char **argv, void (*init)(void),
+		      void (*fini)(void), void (*rtld_fini)(void), void *stack_end)
 {
-	int (*real)(main_function *, int, char **, void (*)(void), void (*)(void), void (*)(void), void *) =
-		dlsym(RTLD_NEXT, "__libc_start_main");
+	int (*real)(main_function *, int, char **, void (*)(void), void (*)(void), void (*)(void),
+		    void *) = dlsym(RTLD_NEXT, "__libc_start_main");
 
 	real_main = main;
 	return real(serve, argc, argv, init, fini, rtld_fini, stack_end);
