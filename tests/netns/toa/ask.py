@@ -1,7 +1,7 @@
-"""A thousand UDP clients: ``ask.py ADDRESS PORT CLIENTS ROUNDS [forge]`` says what was wrong, as JSON.
+"""Many clients at once: ``ask.py ADDRESS PORT CLIENTS ROUNDS [tcp|forge]`` says what was wrong, as JSON.
 
-Each asks by a socket of its own in each round, and again where nothing comes back. The
-server must have seen that client, and the answer must be to its question.
+Each UDP client asks by a socket of its own in each round, and again where nothing comes back; each
+TCP client once. The server must have seen that client, and the answer must be to its question.
 """
 
 from __future__ import annotations
@@ -65,7 +65,27 @@ def one_round(chosen: selectors.BaseSelector, turn: int) -> list[str]:
     return [*troubles, *(f"no answer to {turn}/{number}" for number in waiting)]
 
 
+def streams(address: str, port: int, clients: int) -> list[str]:
+    """Connections that are open side by side, each to a server of serve.py's kind tcp."""
+    opened = [socket.create_connection((address, port), PATIENCE) for _ in range(clients)]
+    troubles: list[str] = []
+    for number, client in enumerate(opened):
+        client.sendall(f"{number}".encode())
+        said = b""
+        while more := client.recv(4096):
+            said += more
+        answer, mine = json.loads(said), list(client.getsockname()[:2])
+        shown = [answer["accept"], answer["getpeername"], (answer["asked"] or [None])[0]]
+        shown = [each and [each[0].removeprefix("::ffff:"), each[1]] for each in shown]
+        if shown != [mine] * 3 or answer["request"] != f"{number}":
+            troubles.append(f"{mine} asked {number}: {answer}")
+    return troubles
+
+
 if __name__ == "__main__":
     words = sys.argv[1:]
-    found = main(words[0], int(words[1]), int(words[2]), int(words[3]), "forge" in words)
+    if "tcp" in words:
+        found = streams(words[0], int(words[1]), int(words[2]))
+    else:
+        found = main(words[0], int(words[1]), int(words[2]), int(words[3]), "forge" in words)
     print(json.dumps(found[:20]))
