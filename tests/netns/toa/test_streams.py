@@ -128,33 +128,32 @@ def test_only_the_kinds_that_were_asked_for(real_server: Site) -> None:
     assert real_server.status()["kinds"] == [77]
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        bytes((254, 0, 0, 0)),
-        bytes((254, 1, 1, 1)),
-        bytes((254, 7, 4, 210, 203, 0, 113, 0)),
-        bytes((254, 9, 4, 210, 203, 0, 113, 77, 1, 1, 1, 1)),
-        bytes((254, 200, 1, 1)),
-        bytes((254, 12, 4, 210, 203, 0, 113, 77)),
-        bytes((5, 200, 1, 1)),
-        bytes((1, 1, 254, 8, 4, 210, 203, 0)),
-        bytes((1, 1, 1, 254)),
-        bytes((0, 254, 8, 4, 210, 203, 0, 113, 77, 1, 1, 1)),
-        # Longer ones than this Linux drops by itself, for it looks for MD5 signatures in them.
-        bytes((254, 255)) + b"\xff" * 10,
-        b"\xff" * 16,
-        b"\x02" * 40,
-    ],
-    ids=lambda options: options[:12].hex(),
+HOSTILE = (
+    bytes((254, 0, 0, 0)),
+    bytes((254, 1, 1, 1)),
+    bytes((254, 7, 4, 210, 203, 0, 113, 0)),
+    bytes((254, 9, 4, 210, 203, 0, 113, 77, 1, 1, 1, 1)),
+    bytes((254, 200, 1, 1)),
+    bytes((254, 12, 4, 210, 203, 0, 113, 77)),
+    bytes((5, 200, 1, 1)),
+    bytes((1, 1, 254, 8, 4, 210, 203, 0)),
+    bytes((1, 1, 1, 254)),
+    bytes((0, 254, 8, 4, 210, 203, 0, 113, 77, 1, 1, 1)),
+    # Longer ones than this Linux drops by itself, for it looks for MD5 signatures in them.
+    bytes((254, 255)) + b"\xff" * 10,
+    b"\xff" * 16,
+    b"\x02" * 40,
 )
-def test_malformed_options_tell_nothing_and_break_nothing(real_server: Site, options: bytes) -> None:
+
+
+def test_malformed_options_tell_nothing_and_break_nothing(real_server: Site) -> None:
     real_server.attach()
     real_server.serve("tcp", ANY[4], PORT)
-    assert ask(real_server, 4, 5000, options) == unseen(LOCAL[4], 5000)
-    assert set(real_server.counters()) <= {"malformed"}
+    for number, options in enumerate(HOSTILE):
+        assert ask(real_server, 4, 5000 + number, options) == unseen(LOCAL[4], 5000 + number), options.hex()
+    assert set(real_server.counters()) == {"malformed"}
     good = tcp_option(CLIENT[4], 1234)
-    assert ask(real_server, 4, 5001, good) == seen(CLIENT[4], 1234, (LOCAL[4], 5001))
+    assert ask(real_server, 4, 6000, good) == seen(CLIENT[4], 1234, (LOCAL[4], 6000))
 
 
 @pytest.mark.parametrize(
