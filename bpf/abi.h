@@ -30,6 +30,9 @@ struct xlvs_meta {
 	__u32 magic;
 };
 
+/* ... before a real server's SYN-ACK, of which SYNPROXY makes two packets. */
+#define XLVS_ANSWER_MAGIC 0x786c7661u /* "xlva" */
+
 /* ... before one that is ready to leave, but for its next hop towards target. */
 #define XLVS_READY_MAGIC 0x786c7672u /* "xlvr" */
 

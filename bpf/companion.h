@@ -308,6 +308,8 @@ static __always_inline int companion_hold(struct __sk_buff *skb)
 	return companion_drop(XLVS_DROP_MIGRATING);
 }
 
+#include "answer.h"
+
 static __always_inline int companion_ingress(struct __sk_buff *skb)
 {
 	struct xlvs_meta *meta = (void *)(long)skb->data_meta;
@@ -315,16 +317,21 @@ static __always_inline int companion_ingress(struct __sk_buff *skb)
 	struct xlvs_settings *set = settings_get();
 	struct packet p = {};
 	struct flow flow;
+	bool answered;
 
 	if ((void *)(ready + 1) <= (void *)(long)skb->data && ready->magic == XLVS_READY_MAGIC) {
 		ready->magic = 0;
 		return skb_send_ready(skb, ready);
 	}
-	if ((void *)(meta + 1) > (void *)(long)skb->data || meta->magic != XLVS_META_MAGIC)
+	if ((void *)(meta + 1) > (void *)(long)skb->data ||
+	    (meta->magic != XLVS_META_MAGIC && meta->magic != XLVS_ANSWER_MAGIC))
 		return companion_hold(skb);
+	answered = meta->magic == XLVS_ANSWER_MAGIC;
 	meta->magic = 0;
 	if (!set || !skb_parse(skb, &p))
 		return companion_drop(XLVS_DROP_COMPANION);
+	if (answered)
+		return companion_answer(skb, &p, set);
 	if (!flow_find(&p, &flow))
 		return companion_drop(XLVS_DROP_RACE);
 	if (is_reply(&flow))

@@ -244,6 +244,25 @@ static __always_inline void load_enter(const struct xlvs_dest *dest, __u32 row, 
 		load->flags |= XLVS_LOAD_OVERLOADED;
 }
 
+/* SYNPROXY's SYNs to a destination that wait for an answer. */
+static __always_inline void half_open_add(__u32 row, int change)
+{
+	struct xlvs_load *load = bpf_map_lookup_elem(&loads, &row);
+
+	if (load)
+		__sync_fetch_and_add(&load->half_open, change);
+}
+
+/* A connection waits no more, for whatever reason; true for the one who says so. */
+static __always_inline bool half_open_end(struct xlvs_conn *conn)
+{
+	if (likely(!(READ_ONCE(conn->flags) & XLVS_CONN_HALF_OPEN)) ||
+	    !(__sync_fetch_and_and(&conn->flags, ~XLVS_CONN_HALF_OPEN) & XLVS_CONN_HALF_OPEN))
+		return false;
+	half_open_add(conn->dest, -1);
+	return true;
+}
+
 /*
  * One less. Overload ends below the lower threshold; without one, below three quarters of
  * the upper (ip_vs_unbind_dest).
@@ -303,6 +322,7 @@ static __always_inline void conn_settle(struct xlvs_conn *conn)
 	if (word == XLVS_STATE_ENDED)
 		return;
 	load_leave(conn->dest, word, conn->flags & XLVS_CONN_TEMPLATE);
+	half_open_end(conn);
 	template = conn_template(conn);
 	if (template)
 		__sync_fetch_and_add(&template->controlled, -1);

@@ -121,6 +121,18 @@ static __always_inline void conn_fill(struct xlvs_conn *conn, const struct birth
 	conn->edge_out = 0;
 }
 
+/* A connection of SYNPROXY's: what its cookie said; it waits for its real server from now on. */
+static __always_inline void conn_proxied(struct xlvs_conn *conn, __u32 row,
+					 const struct cookie_note *cookie)
+{
+	conn->state |= XLVS_TCP_SYN_SENT;
+	conn->older = cookie->offer;
+	conn->ftp = (__u32)cookie->window << 16;
+	conn->seq_base = cookie->cookie;
+	conn->edge_in = cookie->isn;
+	half_open_add(row, 1);
+}
+
 /* No slot: it was counted already on what it hangs on, and among those that wait. */
 static __always_inline void birth_undone(const struct birth *b, struct xlvs_settings *set)
 {
@@ -190,6 +202,8 @@ __noinline int conn_create(void)
 	conn->state = template ? XLVS_TEMPLATE_NONE : XLVS_STATE_INACTIVE;
 	if (unlikely(b->announced))
 		conn->state |= XLVS_TCP_LISTEN;
+	if (b->flags & XLVS_CONN_SYNPROXY)
+		conn_proxied(conn, row, &notes->cookie);
 	made = conn_begin(conn, dest, notes, set);
 	if (made != CREATED) { /* a key of its own may be in the index: the local port's */
 		WRITE_ONCE(conn->phase, conn->phase | XLVS_DYING);

@@ -189,6 +189,23 @@ static __always_inline enum xlvs_outcome defended(const struct xlvs_service *ser
 }
 
 /*
+ * The same for SYNPROXY, in two parts, enum xlvs_outcome: who is denied gets no cookie, but
+ * only who brings one back counts for the limits.
+ */
+__noinline int defend_cookie(__u32 row, __u32 brought_back)
+{
+	struct xlvs_service *service = bpf_map_lookup_elem(&services, &row);
+	struct xlvs_settings *set = settings_get();
+	struct xlvs_scratch *notes = scratch_get();
+
+	if (!service || !set || !notes)
+		return XLVS_FORWARDED;
+	if (!brought_back)
+		return is_denied(&notes->packet, row) ? XLVS_DROP_DENIED : XLVS_FORWARDED;
+	return limit_connection(&notes->packet, row, service, set);
+}
+
+/*
  * Whether the packet in the scratch, of a connection to that destination, is from a client that
  * is denied by now: of services whose lists are for every packet.
  */

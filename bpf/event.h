@@ -63,13 +63,27 @@ static __always_inline bool event_send(struct xdp_md *ctx, enum xlvs_event_kind 
 				       const struct flow *flow, __u32 value,
 				       const struct xlvs_settings *set)
 {
-	__u32 length = (void *)(long)ctx->data_end - (void *)(long)ctx->data;
+	__u32 length = end_of(ctx) - data_of(ctx);
 
 	if (!helper_runs(set))
 		return false;
 	if (length <= XLVS_EVENT_SHORT)
 		return event_submit(ctx, kind, flow, value, length, XLVS_EVENT_SHORT);
 	return event_submit(ctx, kind, flow, value, length, XLVS_EVENT_FRAME);
+}
+
+/* Tell the helper about a connection, without a packet. */
+static __always_inline void event_send_slot(enum xlvs_event_kind kind, __u32 slot, __u32 phase)
+{
+	struct xlvs_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+
+	if (!event)
+		return;
+	__builtin_memset(event, 0, sizeof(*event));
+	event->kind = kind;
+	event->slot = slot;
+	event->phase = phase;
+	bpf_ringbuf_submit(event, 0);
 }
 
 /* Tell the helper about a datagram, whose key takes a frame's place. */

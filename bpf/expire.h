@@ -8,6 +8,7 @@
 #define XLVS_EXPIRE_H
 
 #include "event.h"
+#include "half_open.h"
 #include "schedule/forget.h"
 
 #define CLOCK_MONOTONIC 1
@@ -33,6 +34,7 @@ struct sweep {
 	__u32 second;
 	__u32 mask;
 	__u32 dropping; /* drop_entry is at work */
+	__u32 helped;	/* the helper runs */
 	__u32 orphans;	/* expire_nodest_conn: those of deleted destinations end, too */
 	__u32 resets;	/* expire_reset: ends of established connections are told */
 };
@@ -176,6 +178,9 @@ static long sweep_slot(__u32 step, struct sweep *s)
 		conn_thin_out(conn, slot);
 	else if (phase == XLVS_LIVE && s->orphans && orphaned(conn))
 		conn_end(conn, slot);
+	else if (phase == XLVS_LIVE && s->helped && (conn->state & 0xf) == XLVS_TCP_SYN_SENT &&
+		 is_half_open(conn) && half_open_due(conn, s->time, s->second))
+		event_send_slot(XLVS_EVENT_UNANSWERED, slot, conn->phase);
 	else if (phase == XLVS_LIVE)
 		remind(conn, idle, s);
 	else if (phase == XLVS_DYING && idle > (__s32)s->second)
@@ -192,6 +197,7 @@ static __always_inline void sweep(struct xlvs_settings *set)
 		.second = set->hz,
 		.mask = conn_mask,
 		.dropping = set->drop_entries,
+		.helped = helper_runs(set),
 		.orphans = set->sysctl.expire_nodest_conn,
 		.resets = set->sysctl.expire_reset,
 	};

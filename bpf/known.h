@@ -9,6 +9,7 @@
 #include "forward/dr.h"
 #include "forward/nat.h"
 #include "forward/tun.h"
+#include "half_open.h"
 #include "related.h"
 #include "relay_on.h"
 #include "sctp.h"
@@ -76,6 +77,8 @@ static __always_inline void touch(struct xlvs_conn *conn, const struct packet *p
 static __always_inline void touch_any(struct xlvs_conn *conn, const struct packet *p, bool reply,
 				      const struct xlvs_settings *set)
 {
+	if (is_half_open(conn))
+		return;
 	if (is_plain(p->protocol)) {
 		touch(conn, p, reply, set);
 		return;
@@ -226,6 +229,16 @@ static __always_inline bool is_opening(struct xdp_md *ctx, const struct packet *
 	return flags & XLVS_CONN_SHIFTED && (p->tcp & TCP_SYN || !note_edge(ctx, p, conn, reply));
 }
 
+/* To that program, or to SYNPROXY's while that waits for the real server. */
+static __always_inline int open_on(struct xdp_md *ctx, const struct packet *p,
+				   const struct flow *flow)
+{
+	if (!is_half_open(flow->conn))
+		return opening_on(ctx, p, flow, false);
+	bpf_tail_call(ctx, &programs, XLVS_PROG_PROXIED);
+	return drop_as(XLVS_DROP_RACE);
+}
+
 /*
  * special: compiled for the special program, which carries what is rare; the fast
  * path leaves such connections to it.
@@ -241,7 +254,7 @@ static __always_inline int handle_known(struct xdp_md *ctx, const struct packet 
 
 	if (!special && unlikely(flow->conn->flags & CONN_RARE)) {
 		if (is_opening(ctx, p, flow->conn, reply))
-			return opening_on(ctx, p, flow, false);
+			return open_on(ctx, p, flow);
 		if (flow->conn->flags & XLVS_CONN_SPECIAL) {
 			bpf_tail_call(ctx, &programs, XLVS_PROG_SPECIAL);
 			return drop_as(XLVS_DROP_RACE);

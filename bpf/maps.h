@@ -129,6 +129,41 @@ struct local_walk {
 	__u32 dry;   /* jiffies when none was found last */
 };
 
+#define DRAFT_OPTIONS 3
+
+/* A TCP segment that the director makes itself. */
+struct draft {
+	__u8 saddr[16] __attribute__((aligned(8))); /* copied as words */
+	__u8 daddr[16];
+	__be16 sport;
+	__be16 dport;
+	__u32 sequence;
+	__u32 acknowledged;
+	__u16 window;
+	__u8 flags;
+	__u8 words; /* of its options */
+	__be32 options[DRAFT_OPTIONS];
+};
+
+#define OFFER_TEXT 64 /* a power of two, more than TCP's options take */
+
+/* The reader of a SYN's options. */
+struct offer_walk {
+	__u32 at;
+	__u32 length;
+	__u32 offer;
+	__u8 text[OFFER_TEXT + 4];
+};
+
+/* What a good cookie says of the connection that is to be made. */
+struct cookie_note {
+	bool good;
+	__u16 window; /* the client's */
+	__u32 cookie;
+	__u32 isn;   /* the client's */
+	__u32 offer; /* conn.older */
+};
+
 #define PAYLOAD_SIZE 2048 /* powers of two */
 #define HEADERS_SIZE 256
 #define MADE_SIZE    32
@@ -182,6 +217,10 @@ struct xlvs_scratch {
 	__u8 error_code;
 	__u16 error_routed; /* it leaves by routing, not by where the packet came from */
 	__u32 path_mtu;
+	struct draft draft;
+	struct offer_walk offered;
+	struct cookie_note cookie;
+	__u32 unproxied; /* the cookies' program leaves the packet to usual ways */
 	__u32 error_outcome;
 	__u32 error_dest;   /* destination to count it for, or NOBODY */
 	__u32 early_second; /* early fragments given to the helper */

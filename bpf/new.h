@@ -17,7 +17,8 @@ enum admission {
 	ADMIT_FULL,
 	ADMIT_DRY, /* FULLNAT without a local port */
 	ADMIT_AGAIN,
-	ADMIT_LATER, /* the table is being migrated */
+	ADMIT_LATER,	 /* the table is being migrated */
+	ADMIT_HALF_OPEN, /* its real server has too many SYNs of SYNPROXY's unanswered */
 };
 
 /* drop_packet: while memory is short, one new connection in so many is turned away. */
@@ -83,10 +84,11 @@ static __always_inline enum admission admission_of(int made)
 }
 
 /* Why a packet makes no connection whoever could serve it, or ADMITTED. */
-static __always_inline enum admission
-turned_away(const struct packet *p, const struct xlvs_service *service, struct xlvs_settings *set)
+static __always_inline enum admission turned_away(const struct packet *p,
+						  const struct xlvs_service *service, bool proxied,
+						  struct xlvs_settings *set)
 {
-	if (!starts_connection(p, set))
+	if (!proxied && !starts_connection(p, set))
 		return set->flags & XLVS_MIGRATING ? ADMIT_LATER : ADMIT_NO_CONNECTION;
 	if (unlucky(set))
 		return ADMIT_UNLUCKY;
@@ -173,13 +175,12 @@ static __always_inline bool is_ftp_control(const struct packet *p, __u32 flags)
  * server or client needs no option to be told. A connection that the director has not seen
  * begin is not touched.
  */
-static __always_inline __u32 opening_flags(const struct packet *p,
-					   const struct xlvs_service *service, __u32 flags)
+static __always_inline __u32 opening_flags(__u8 protocol, const struct xlvs_service *service,
+					   bool begins, __u32 flags)
 {
-	if (p->protocol == IPPROTO_UDP && has_local(flags) &&
-	    service->client_address == XLVS_TELL_TOA)
+	if (protocol == IPPROTO_UDP && has_local(flags) && service->client_address == XLVS_TELL_TOA)
 		return XLVS_CONN_OPENING | XLVS_CONN_TOA;
-	if (p->protocol != IPPROTO_TCP || !(p->tcp & TCP_SYN) || !is_translated(flags))
+	if (!begins || !is_translated(flags))
 		return 0;
 	if (service->client_address == XLVS_TELL_TOA &&
 	    !(flags & (XLVS_CONN_LOCAL | XLVS_CONN_OWN)))
@@ -189,12 +190,30 @@ static __always_inline __u32 opening_flags(const struct packet *p,
 	return has_local(flags) ? XLVS_CONN_OPENING : 0;
 }
 
+/* Whether SYNPROXY may make a connection to that destination. */
+static __always_inline enum admission may_be_asked(const struct packet *p, __u32 row,
+						   const struct xlvs_dest *dest,
+						   const struct xlvs_settings *set)
+{
+	struct xlvs_load *load = bpf_map_lookup_elem(&loads, &row);
+	bool masked;
+
+	if (!dest || !load || dest->flags & XLVS_DEST_LOCAL || dest->family != p->family)
+		return ADMIT_NO_DESTINATION;
+	masked = dest->forward == XLVS_MASQ || dest->forward == XLVS_FULLNAT;
+	if (!masked)
+		return ADMIT_NO_DESTINATION;
+	return READ_ONCE(load->half_open) < (__u32)set->sysctl.synproxy_half_open ? ADMITTED
+										  : ADMIT_HALF_OPEN;
+}
+
 /* Make the packet's own connection to its destination; null: to where it wanted to go. */
 static __always_inline enum admission
 connect_to(const struct packet *p, const struct xlvs_service *service, const struct xlvs_dest *dest,
 	   bool own, struct xlvs_scratch *notes, const struct xlvs_settings *set)
 {
 	bool mapped = !(service->flags & XLVS_SERVICE_PERSISTENT) || p->dport == service->port;
+	bool begins = p->protocol == IPPROTO_TCP && (p->tcp & TCP_SYN || notes->cookie.good);
 	struct birth *birth = &notes->birth;
 	int made;
 
@@ -208,16 +227,21 @@ connect_to(const struct packet *p, const struct xlvs_service *service, const str
 		p->protocol == IPPROTO_UDP ? set->udp_timeout : set->tcp_timeout[XLVS_TCP_SYN_RECV];
 	if (own)
 		birth->flags |= XLVS_CONN_OWN;
+	if (notes->cookie.good) {
+		birth->flags |= XLVS_CONN_SYNPROXY | XLVS_CONN_HALF_OPEN | XLVS_CONN_OPENING |
+				XLVS_CONN_SHIFTED;
+		birth->timeout = set->tcp_timeout[XLVS_TCP_SYN_SENT];
+	}
 	if (service->flags & XLVS_SERVICE_ONEPACKET && p->protocol == IPPROTO_UDP) {
 		birth->flags |= XLVS_CONN_ONE_PACKET | XLVS_CONN_SPECIAL;
 		if (!has_local(birth->flags))
 			birth->timeout = 0;
 	}
-	if (has_local(birth->flags) && p->protocol == IPPROTO_TCP && p->tcp & TCP_SYN) {
+	if (has_local(birth->flags) && begins) {
 		birth->flags |= XLVS_CONN_SHIFTED;
 		birth->sequence = notes->sequence;
 	}
-	birth->flags |= opening_flags(p, service, birth->flags);
+	birth->flags |= opening_flags(p->protocol, service, begins, birth->flags);
 	made = conn_create();
 	if (made != CREATED)
 		return admission_of(made);
@@ -247,7 +271,7 @@ __noinline int admit(__u32 service_row, __u32 own)
 	if (!service || !set || !notes)
 		return ADMIT_NO_CONNECTION;
 	p = &notes->packet;
-	answer = turned_away(p, service, set);
+	answer = turned_away(p, service, notes->cookie.good, set);
 	if (answer != ADMITTED)
 		return answer;
 	persistent = service->flags & XLVS_SERVICE_PERSISTENT;
@@ -263,6 +287,11 @@ __noinline int admit(__u32 service_row, __u32 own)
 	dest = bpf_map_lookup_elem(&dests, &row);
 	if ((!dest && !notes->foreign) || (dest && !is_in_reach(dest, p->family, own)))
 		return nobody_serves(p, service);
+	if (notes->cookie.good) {
+		answer = may_be_asked(p, row, dest, set);
+		if (answer != ADMITTED)
+			return answer;
+	}
 	if (persistent && dest) {
 		if (!followed) {
 			int made = template_create(p, service, dest, notes, set);

@@ -20,6 +20,7 @@
 #include "relay_on.h"
 #include "toa.h"
 #include "uoa.h"
+#include "window.h"
 
 /* MSS is what a packet's headers without options leave (RFC 6691). */
 #define HEADERS4 40
@@ -355,6 +356,8 @@ static __always_inline int handle_opening(struct xdp_md *ctx, const struct xlvs_
 	/* Else it goes to its end: the error quotes it as it came. */
 	if (notes->packet.ttl > 1 || flow.conn->flags & here)
 		outcome = opening_segment(ctx, &flow, notes, set);
+	if (flow.conn->flags & XLVS_CONN_SYNPROXY && !rescale_window(ctx, &notes->packet, &flow))
+		outcome = XLVS_DROP_MALFORMED;
 	if (!flow_holds(&flow))
 		outcome = XLVS_DROP_RACE;
 	if (outcome != XLVS_FORWARDED)

@@ -14,6 +14,7 @@
 #include "reuse.h"
 #include "transport.h"
 #include "walk.h"
+#include "window.h"
 
 /* Read on behind the IP header; false for what only the kernel knows. */
 static __always_inline bool parse_transport(struct xdp_md *ctx, struct packet *p)
@@ -112,6 +113,8 @@ static __always_inline int handle_special(struct xdp_md *ctx, const struct xlvs_
 		return opening_on(ctx, p, &flow, false); /* and from there to FTP's */
 	if (has_watched_headers(p, flow.conn) || flow.conn->flags & XLVS_CONN_OTHER_FAMILY)
 		return relay_on(ctx, notes, &flow, RELAY_WHOLE, p->length, once);
+	if (flow.conn->flags & XLVS_CONN_SYNPROXY && !rescale_window(ctx, p, &flow))
+		return drop_as(XLVS_DROP_MALFORMED);
 	verdict = handle_known(ctx, p, &flow, set, true);
 	if (once && ends_at_once(flow.conn))
 		conn_end(flow.conn, flow.ref & XLVS_REF_SLOT);

@@ -6,6 +6,7 @@
 #include "defence.h"
 #include "error.h"
 #include "expect.h"
+#include "guard.h"
 #include "hop.h"
 #include "leave.h"
 #include "caller.h"
@@ -74,6 +75,11 @@ static __always_inline int handle_new(struct xdp_md *ctx, struct xlvs_scratch *n
 		return drop_as(XLVS_DROP_RACE);
 	}
 	notes->caller = 0;
+	if (unlikely(service && service->synproxy) && is_proxied(p, service, row, notes, set)) {
+		notes->service = row;
+		bpf_tail_call(ctx, &programs, XLVS_PROG_SYNPROXY);
+		return drop_as(XLVS_DROP_RACE);
+	}
 	if (service)
 		refused = defended(service, row);
 	if (unlikely(refused))

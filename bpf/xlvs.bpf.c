@@ -15,11 +15,13 @@
 #include "known.h"
 #include "leave.h"
 #include "opening.h"
+#include "proxied.h"
 #include "relay.h"
 #include "reuse.h"
 #include "special.h"
 #include "split.h"
 #include "stranger.h"
+#include "synproxy.h"
 
 /* Every packet starts here; known connections are forwarded at once. */
 SEC("xdp")
@@ -107,6 +109,26 @@ int xlvs_family(struct xdp_md *ctx)
 	return set ? handle_family(ctx, set) : XDP_PASS;
 }
 
+/* Services that answer SYNs by cookies. */
+SEC("xdp")
+int xlvs_synproxy(struct xdp_md *ctx)
+{
+	struct xlvs_settings *set = settings_get();
+	struct xlvs_scratch *notes = scratch_get();
+
+	return set && notes ? handle_synproxy(ctx, notes, set) : XDP_PASS;
+}
+
+/* Connections that a cookie made, until their real server has answered. */
+SEC("xdp")
+int xlvs_proxied(struct xdp_md *ctx)
+{
+	struct xlvs_settings *set = settings_get();
+	struct xlvs_scratch *notes = scratch_get();
+
+	return set && notes ? handle_proxied(ctx, notes, set) : XDP_PASS;
+}
+
 /* A packet of no connection: once admitted, it is one of a known connection. */
 SEC("xdp")
 int xlvs_new(struct xdp_md *ctx)
@@ -145,10 +167,14 @@ int xlvs_receive(struct xdp_md *ctx)
 	return XDP_PASS;
 }
 
-/* Run by `up` to learn how long a jiffy is. */
+/* Run by `up` to learn how long a jiffy is. The whole number is put into the frame. */
 SEC("xdp")
 int xlvs_clock(struct xdp_md *ctx)
 {
+	__u64 *jiffies = (void *)(long)ctx->data;
+
+	if ((void *)(jiffies + 1) <= (void *)(long)ctx->data_end)
+		*jiffies = bpf_jiffies64();
 	return (int)now();
 }
 

@@ -103,11 +103,17 @@ struct xlvs_key6 {
 #define XLVS_CONN_PROXY	       0x8000u /* ... or in front of the payload (PROXY protocol 2) */
 #define XLVS_CONN_SYNPROXY     0x10000u /* the director answered the client's SYN itself */
 #define XLVS_CONN_SHIFTED      0x20000u /* sequence numbers differ: seq_in, seq_out */
+#define XLVS_CONN_HALF_OPEN    0x80000u /* ... and waits for its real server, counted there */
 #define XLVS_CONN_OTHER_FAMILY 0x40000u /* the real server is of the other family */
 
 /* conn.state: state | previous << 8 | flags << 16. */
 #define XLVS_STATE_INACTIVE 0x10000u
 #define XLVS_STATE_ENDED    0xffffffffu /* counted out: nobody moves it any more */
+
+/* conn.older of SYNPROXY. */
+#define XLVS_NO_SCALE	     15u
+#define XLVS_OFFER_SACK	     0x100000u
+#define XLVS_SERVER_UNSCALED 0x80000000u /* the client scales its windows, the server does not */
 
 struct xlvs_conn {
 	/* What never changes in a connection's life. */
@@ -129,7 +135,7 @@ struct xlvs_conn {
 	__s8 window_shift; /* what the server's windows are shifted left by (SYNPROXY) */
 	__u32 seq_in;	   /* added to the client's sequence numbers */
 	__u32 seq_out;	   /* added to the server's sequence numbers behind seq_base ... */
-	__u32 seq_base;	   /* ... seq_before is added up to it */
+	__u32 seq_base;	   /* ... seq_before is added up to it; of SYNPROXY: the cookie */
 	/* What packets change. */
 	__u32 phase;
 	__u32 seen; /* when the last packet came, to within 250 ms */
@@ -143,10 +149,15 @@ struct xlvs_conn {
 	__u32 synced;	      /* when last sent to the other directors */
 	__u32 sync_packets;
 	__u32 seq_before;
-	__u32 ftp; /* mode of the next data connection; << 8 of the last rewritten reply */
 	/*
-	 * Slot + 1 that had its key (XLVS_KEY_EXPECT) before; 0: none. Of SYNPROXY while OPENING:
-	 * what the client's SYN offered, MSS | window scale << 16 | SACK << 20.
+	 * Mode of the next data connection; << 8 of the last rewritten reply. Of SYNPROXY: SYNs
+	 * sent to the real server | the client's window, as it said it, << 16.
+	 */
+	__u32 ftp;
+	/*
+	 * Slot + 1 that had its key (XLVS_KEY_EXPECT) before; 0: none. Of SYNPROXY: what was
+	 * agreed with the client, MSS | its window scale << 16 | SACK << 20 | the director's
+	 * window scale << 24 (both XLVS_NO_SCALE without) | XLVS_SERVER_UNSCALED.
 	 */
 	__u32 older;
 	/*

@@ -19,6 +19,9 @@ enum xlvs_event_kind {
 	XLVS_EVENT_SPLIT, /* a packet that must go on in fragments of at most value bytes */
 	/* A connection that time ended, both ends of which believe in it: it takes the frame's place. */
 	XLVS_EVENT_EXPIRED,
+	XLVS_EVENT_UNANSWERED, /* SYNPROXY's SYN: to be repeated, or the client to be reset */
+	XLVS_EVENT_HELD,       /* payload that came before the real server's SYN-ACK ... */
+	XLVS_EVENT_ANSWERED,   /* ... which has come: it may go on */
 	XLVS_EVENT_KINDS,
 };
 

@@ -27,6 +27,15 @@
 	X(TOLD_CLIENT, "ICMP error about a tunnel: the client was told")                  \
 	X(DROP_UNKNOWN_ANSWER, "answer of no connection: ICMP sent (nat_icmp_send)")      \
 	X(DROP_ICMP_CHECKSUM, "ICMP error with a wrong checksum")                         \
+	X(COOKIE_SENT, "SYN answered by a cookie (SYNPROXY)")                             \
+	X(HANDED_ANSWER, "handed to the tc companion: SYN-ACK that SYNPROXY answers")     \
+	X(HANDED_PAYLOAD, "payload before the server's SYN-ACK: waits in the helper")     \
+	X(PASS_COOKIE, "of no connection, no valid cookie: left to the kernel")           \
+	X(DROP_COOKIE, "of no connection, no valid cookie")                               \
+	X(DROP_DEFERRED, "ACK of a cookie, without payload (synproxy_defer)")             \
+	X(DROP_HALF_OPEN, "too many SYNs unanswered (synproxy_half_open)")                \
+	X(DROP_UNANSWERED, "the server's SYN-ACK has not come yet (SYNPROXY)")            \
+	X(SERVER_REFUSED, "server refused or gave no answer: client reset (SYNPROXY)")    \
 	X(DROP_NO_HELPER, "needs the helper, which does not run")                         \
 	X(DROP_HELPER_BUSY, "the helper does not keep up, or it is too long for it")      \
 	X(BYPASSED, "nobody serves it: left to routing (cache_bypass)")                   \

@@ -126,13 +126,26 @@ struct xlvs_service {
 	__u64 localities; /* entries of lblc and lblcr */
 	/* FULLNAT's local addresses, IPv4 and IPv6: first row of `locals` | count << 32. */
 	__u64 locals[2];
-	/* What its servers' SYN-ACKs said last: MSS | (window scale + 1) << 16; 0: nothing yet. */
+	/*
+	 * What its servers' SYN-ACKs said last: MSS | (window scale + 1) << 16 | XLVS_OFFER_* |
+	 * the scale told before that was known << XLVS_OFFER_BEFORE; 0: nothing yet.
+	 */
 	__u32 server_offer;
-	__u32 syn_limit;    /* new connections a second at most; 0: no limit */
-	__u32 source_limit; /* of one client: an IPv4 address, an IPv6 network of 64 bits */
-	__u32 pad2[3];
-	__u64 syn_bucket; /* the time up to which syn_limit is used up, 2^32 to the second */
+	__u32 syn_limit;     /* new connections a second at most; 0: no limit */
+	__u32 source_limit;  /* of one client: an IPv4 address, an IPv6 network of 64 bits */
+	__u32 offer_changed; /* when server_offer was, jiffies */
+	/* SYNPROXY at need: SYNs of this second | its number << XLVS_SYNS_BITS. */
+	__u32 syns;
+	__u32 guarded_until; /* cookies are sent, jiffies */
+	__u64 syn_bucket;    /* the time up to which syn_limit is used up, 2^32 to the second */
 };
+
+/* service.server_offer */
+#define XLVS_OFFER_NO_SACK 0x1000000u
+#define XLVS_OFFER_BEFORE  25
+#define XLVS_OFFER_TURN	   0x80000000u /* turns with each change: cookies say it */
+
+#define XLVS_SYNS_BITS 24
 
 struct xlvs_local {
 	__u8 address[16];
@@ -217,7 +230,7 @@ struct xlvs_counters {
 	__u64 out_bytes;
 	__u64 over_limit; /* of a service: packets refused by its limits */
 	__u64 over_source_limit;
-	__u64 pad;
+	__u64 syns; /* of a service: not yet added to service.syns */
 };
 
 /*

@@ -14,9 +14,11 @@ enum xlvs_program {
 	XLVS_PROG_FTP,	    /* control connections of FTP */
 	XLVS_PROG_FRAGMENT, /* fragments, and IPv6 extension headers */
 	XLVS_PROG_ICMP,
-	XLVS_PROG_RELAY,   /* fragments, errors and extended packets on their way */
-	XLVS_PROG_OPENING, /* TCP's beginnings, and its options */
-	XLVS_PROG_FAMILY,  /* from one family to the other */
+	XLVS_PROG_RELAY,    /* fragments, errors and extended packets on their way */
+	XLVS_PROG_OPENING,  /* TCP's beginnings, and its options */
+	XLVS_PROG_FAMILY,   /* from one family to the other */
+	XLVS_PROG_SYNPROXY, /* clients' SYNs answered by cookies, and what comes of those */
+	XLVS_PROG_PROXIED,  /* connections that wait for their real server's SYN-ACK */
 	XLVS_PROGRAMS,
 };
 
@@ -133,8 +135,9 @@ struct xlvs_settings {
 	__u32 helper_dropped;	/* frames that the helper gave up */
 	__u32 hop_fresh;	/* jiffies for which a next hop is believed */
 	__u32 locals_next;
-	__u32 unreset; /* connections that time ended, and nobody told their ends */
-	__u32 pad2[7];
+	__u32 unreset;	     /* connections that time ended, and nobody told their ends */
+	__u32 cookie_key[4]; /* secret of SYNPROXY's cookies */
+	__u32 pad2[3];
 	struct xlvs_sysctl sysctl;
 	struct xlvs_sync_daemon daemons[2]; /* master, backup */
 };

@@ -213,6 +213,11 @@ class Director:
         """Jiffies, as the programs see them."""
         return libbpf.test_run(self.plane.program_fd("xlvs_clock"), bytes(64))[0]
 
+    def long_now(self) -> int:
+        """All 64 bits of them."""
+        after = libbpf.test_run(self.plane.program_fd("xlvs_clock"), bytes(64))[1]
+        return int.from_bytes(after[:8], "little")
+
     def run(self, frame: bytes) -> tuple[int, bytes]:
         """Give a frame to the entry program: the verdict, and the frame after it."""
         if self.cached:

@@ -97,7 +97,7 @@ def test_a_third_packet_with_a_cookie_is_not_dropped_unread(strict: Director) ->
     row = strict.tables.find_service(ip_address(VIP[4]).packed.ljust(16, b"\0") + b"\0\x50\x06\x02")
     assert row is not None
     strict.tables.service_row(row).synproxy = 1
-    assert outcome(strict, packet(4, flags="A").frame()) == (XDP_DROP, "drop_stray_tcp")
+    assert outcome(strict, packet(4, flags="A").frame()) == (XDP_DROP, "drop_cookie")
 
 
 @pytest.mark.parametrize("version", [4, 6])

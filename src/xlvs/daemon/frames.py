@@ -11,6 +11,7 @@ _IPV4, _IPV6 = 0x0800, 0x86DD
 _TAGS = (0x8100, 0x88A8)
 _MORE, _OFFSET = 0x2000, 0x1FFF  # IPv4's flags and fragment offset, RFC 791
 _FRAGMENT, _AUTHENTICATION = 44, 51  # next-header numbers, RFC 8200 and RFC 4302
+_TCP, _ACK = 6, 0x10
 _WALKED = (0, 43, 51, 60)  # those before a fragment header, as bpf/walk.h has them
 
 
@@ -73,6 +74,26 @@ def in_parts(frame: bytes, longest: int) -> list[bytes]:
         struct.pack_into("!H", head, 10, _checksum(bytes(head)))
         parts.append(frame[:at] + head + piece)
     return parts
+
+
+def client_ack(conn: layout.ConnRow) -> bytes:
+    """The ACK by which the client of a connection of SYNPROXY's took the cookie, once more.
+
+    For the data plane alone: its link header names nobody, its TCP checksum is not there.
+    """
+    ipv4 = conn.family == 2
+    client, virtual = (layout.plain_address(each, conn.family) for each in (conn.caddr, conn.vaddr))
+    numbers = ((conn.edge_in + 1) & 0xFFFFFFFF, (conn.seq_base + 1) & 0xFFFFFFFF)
+    ports = struct.pack("=HH", conn.cport, conn.vport)  # in wire order already
+    segment = ports + struct.pack("!IIBBHHH", *numbers, 5 << 4, _ACK, conn.ftp >> 16, 0, 0)
+    if ipv4:
+        head = bytearray(
+            struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(segment), 0, 0, 64, _TCP, 0) + client + virtual
+        )
+        struct.pack_into("!H", head, 10, _checksum(bytes(head)))
+    else:
+        head = bytearray(struct.pack("!IHBB", 6 << 28, len(segment), _TCP, 64) + client + virtual)
+    return bytes(12) + struct.pack("!H", _IPV4 if ipv4 else _IPV6) + head + segment
 
 
 def _checksum(header: bytes) -> int:

@@ -20,6 +20,7 @@ from types import FrameType
 
 from xlvs.daemon import supervise
 from xlvs.daemon.fragments import EarlyFragments
+from xlvs.daemon.half_open import HalfOpen
 from xlvs.daemon.handler import Handler
 from xlvs.daemon.resets import Resets
 from xlvs.daemon.splitter import Splitter
@@ -124,7 +125,11 @@ class SlowPath:
 def handlers(plane: Plane, injector: Injector) -> dict[int, Handler]:
     """Who answers which kind of events."""
     early, splitter = EarlyFragments(plane.tables, injector), Splitter(injector)
+    half_open = HalfOpen(plane.tables, injector)
     return {
+        layout_events.EVENT_UNANSWERED: half_open,
+        layout_events.EVENT_HELD: half_open,
+        layout_events.EVENT_ANSWERED: half_open,
         layout_events.EVENT_EARLY: early,
         layout_events.EVENT_FIRST: early,
         layout_events.EVENT_SPLIT: splitter,

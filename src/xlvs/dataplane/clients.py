@@ -194,7 +194,7 @@ class Difference:
 
     def _zeroed(self) -> Iterable[Write]:
         size, at = ctypes.sizeof(layout.CounterRow), layout.CounterRow.over_limit.offset
-        length = layout.CounterRow.pad.offset - at
+        length = layout.CounterRow.syns.offset - at
         for cpu in range(self._tables.settings.cpus):
             yield Write("counters", (cpu * layout.ROWS + self._number) * size + at, bytes(length))
 

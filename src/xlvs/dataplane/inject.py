@@ -32,6 +32,14 @@ class Injector:
         program = self._program(_RECEIVE if self._is_generic(ifindex) else ENTRY)
         libbpf.test_run(program, frame, context=context, live_frames=True, batch=1)
 
+    def inject_anywhere(self, frame: bytes) -> None:
+        """The same for a frame that may come in by any interface; nothing where there is none."""
+        for key in libbpf.keys(self._tables.fd("ports"), 4):
+            ifindex = int.from_bytes(key, "little")
+            if self._flags(ifindex) & layout.PORT_XDP:
+                self.inject(frame, ifindex)
+                return
+
     def close(self) -> None:
         """Let the programs go."""
         for fd in self._programs.values():
@@ -49,6 +57,9 @@ class Injector:
         return self._programs[name]
 
     def _is_generic(self, ifindex: int) -> bool:
+        return bool(self._flags(ifindex) & layout.PORT_GENERIC)
+
+    def _flags(self, ifindex: int) -> int:
         size = ctypes.sizeof(layout.PortRow)
         row = libbpf.lookup(self._tables.fd("ports"), ifindex.to_bytes(4, "little"), size)
-        return bool(row and layout.PortRow.from_buffer_copy(row).flags & layout.PORT_GENERIC)
+        return layout.PortRow.from_buffer_copy(row).flags if row else 0

@@ -103,6 +103,15 @@ OUTCOMES = (
     ("told_client", "ICMP error about a tunnel: the client was told"),
     ("drop_unknown_answer", "answer of no connection: ICMP sent (nat_icmp_send)"),
     ("drop_icmp_checksum", "ICMP error with a wrong checksum"),
+    ("cookie_sent", "SYN answered by a cookie (SYNPROXY)"),
+    ("handed_answer", "handed to the tc companion: SYN-ACK that SYNPROXY answers"),
+    ("handed_payload", "payload before the server's SYN-ACK: waits in the helper"),
+    ("pass_cookie", "of no connection, no valid cookie: left to the kernel"),
+    ("drop_cookie", "of no connection, no valid cookie"),
+    ("drop_deferred", "ACK of a cookie, without payload (synproxy_defer)"),
+    ("drop_half_open", "too many SYNs unanswered (synproxy_half_open)"),
+    ("drop_unanswered", "the server's SYN-ACK has not come yet (SYNPROXY)"),
+    ("server_refused", "server refused or gave no answer: client reset (SYNPROXY)"),
     ("drop_no_helper", "needs the helper, which does not run"),
     ("drop_helper_busy", "the helper does not keep up, or it is too long for it"),
     ("bypassed", "nobody serves it: left to routing (cache_bypass)"),
@@ -145,6 +154,8 @@ PROGRAMS = (
     "xlvs_relay",
     "xlvs_opening",
     "xlvs_family",
+    "xlvs_synproxy",
+    "xlvs_proxied",
 )  # enum xlvs_program
 
 MIGRATING, HOLD, HAS_MARKS, HAS_FTP, HAS_PORT0, HAS_CALLERS = 1, 2, 4, 8, 16, 32  # settings.flags
@@ -163,6 +174,7 @@ CONN_NO_CPORT, CONN_SPECIAL, CONN_WATCHED = 0x100, 0x200, 0x400
 CONN_ONE_PACKET = 0x1000
 CONN_OPENING, CONN_TOA, CONN_PROXY = 0x2000, 0x4000, 0x8000
 CONN_SYNPROXY, CONN_SHIFTED, CONN_OTHER_FAMILY = 0x10000, 0x20000, 0x40000
+CONN_HALF_OPEN = 0x80000
 LOAD_OVERLOADED = 1
 KEY_CONN, KEY_TEMPLATE, KEY_ENGINE, KEY_EXPECT = range(4)  # key.kind
 STATE_INACTIVE, STATE_ENDED = 0x10000, 0xFFFFFFFF
@@ -220,7 +232,9 @@ class ServiceRow(ctypes.Structure):
         ("server_offer", c_uint32),
         ("syn_limit", c_uint32),
         ("source_limit", c_uint32),
-        ("pad2", c_uint32 * 3),
+        ("offer_changed", c_uint32),
+        ("syns", c_uint32),
+        ("guarded_until", c_uint32),
         ("syn_bucket", c_uint64),
     )
 
@@ -310,7 +324,7 @@ class CounterRow(ctypes.Structure):
         ("values", c_uint64 * 5),
         ("over_limit", c_uint64),
         ("over_source_limit", c_uint64),
-        ("pad", c_uint64),
+        ("syns", c_uint64),
     )
 
 

@@ -11,7 +11,9 @@ from ctypes import c_uint8, c_uint32
 from xlvs.dataplane.layout import Address
 
 EVENTS_SIZE, EVENT_FRAME, EVENT_SHORT = 1 << 20, 3392, 192
-EVENT_EARLY, EVENT_FIRST, EVENT_SPLIT, EVENT_EXPIRED = range(4)  # enum xlvs_event_kind
+# enum xlvs_event_kind
+EVENT_EARLY, EVENT_FIRST, EVENT_SPLIT, EVENT_EXPIRED = range(4)
+EVENT_UNANSWERED, EVENT_HELD, EVENT_ANSWERED = range(4, 7)
 DATAGRAMS, WAITING = 32768, 4096
 DATAGRAM_FLOW, DATAGRAM_KERNEL, DATAGRAM_BROKEN = range(3)
 

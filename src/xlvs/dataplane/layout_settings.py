@@ -115,7 +115,8 @@ class Settings(ctypes.Structure):
         ("hop_fresh", c_uint32),
         ("locals_next", c_uint32),
         ("unreset", c_uint32),
-        ("pad2", c_uint32 * 7),
+        ("cookie_key", c_uint32 * 4),
+        ("pad2", c_uint32 * 3),
         ("sysctl", SysctlRow),
         ("daemons", SyncDaemonRow * 2),
     )

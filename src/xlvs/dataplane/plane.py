@@ -128,6 +128,8 @@ class Plane:
         settings.tick_ns = 1_000_000_000 // TICKS_A_SECOND
         settings.scan_chunk = max(1, min(slots, settings.slots) // TICKS_A_SECOND)
         settings.hash_seed = settings.hash_seed or secrets.randbits(32) | 1
+        if not any(settings.cookie_key):
+            settings.cookie_key[:] = [secrets.randbits(32) for _ in settings.cookie_key]
         write_timeouts(settings)
         for number, name in enumerate(layout.PROGRAMS):
             program = plane.program_fd(name).to_bytes(4, "little")

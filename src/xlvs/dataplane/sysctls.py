@@ -78,7 +78,6 @@ KERNELS = {
 }
 
 # What the kernel's IPVS has not: FULLNAT, SYNPROXY, and the defence against floods.
-_YET = "no effect yet"
 OWN = {
     each.name: each
     for each in (
@@ -86,13 +85,13 @@ OWN = {
         Sysctl("local_port_low", (5000,), low=1, high=65535),
         Sysctl("local_port_high", (65535,), low=1, high=65535),
         Sysctl("expire_reset", (1,), low=0, high=1),
-        Sysctl("synproxy_rate", (1000,), low=1, note=_YET),
-        Sysctl("synproxy_defer", low=0, high=1, note=_YET),
-        Sysctl("synproxy_retries", (3,), low=0, high=10, note=_YET),
-        Sysctl("synproxy_half_open", (10000,), low=1, note=_YET),
-        Sysctl("synproxy_mss", low=0, high=65535, note=_YET),
-        Sysctl("synproxy_wscale", (-1,), low=-1, high=14, note=_YET),
-        Sysctl("synproxy_sack", (1,), low=0, high=1, note=_YET),
+        Sysctl("synproxy_rate", (1000,), low=1),
+        Sysctl("synproxy_defer", low=0, high=1),
+        Sysctl("synproxy_retries", (3,), low=0, high=10),
+        Sysctl("synproxy_half_open", (10000,), low=1),
+        Sysctl("synproxy_mss", low=0, high=65535),
+        Sysctl("synproxy_wscale", (-1,), low=-1, high=14),
+        Sysctl("synproxy_sack", (1,), low=0, high=1),
         Sysctl("tcp_drop_entry", low=0, high=1),
         Sysctl("udp_drop_entry", low=0, high=1),
         Sysctl("frag_drop_entry", low=0, high=1),
