@@ -36,7 +36,7 @@ $(BPF_DIR)/%.bpf.o: bpf/%.bpf.c Makefile
 -include $(wildcard build/bpf/*.d)
 
 # --- using it -----------------------------------------------------------------
-demo: setup ## watch requests being spread over real nginx servers by NAT, DR and TUN
+demo: setup ## watch requests being spread over real nginx servers by NAT, DR, TUN and FULLNAT
 	@$(ROOT) $(VENV)/xlvs demo
 
 bench: setup ## packets per second and nanoseconds per packet, against nftables and bare XDP
