@@ -28,6 +28,7 @@ from xlvs.model import Forward
 
 Address = IPv4Address | IPv6Address
 TCP, UDP, SCTP = 6, 17, 132
+TRANSLATING = (Forward.MASQ, Forward.FULLNAT)
 EXTENSIONS = (0, 43, 51, 60)
 VLANS = (0x8100, 0x88A8)
 # What is dropped as nobody's, and its protocol; fragments have any.
@@ -162,6 +163,12 @@ class Connection:
     method: Forward
     flags: int
     destination: Address
+    local: tuple[Address, int] | None = None  # what stands for the client at the server (FULLNAT)
+
+    @property
+    def away(self) -> tuple[Address, int]:
+        """Whom the server answers."""
+        return self.local or self.client
 
 
 def connection(row: layout.ConnRow, dest: layout.DestRow) -> Connection:
@@ -177,6 +184,7 @@ def connection(row: layout.ConnRow, dest: layout.DestRow) -> Connection:
         Forward(row.flags & layout.CONN_METHOD),
         row.flags,
         ip_address(layout.plain_address(dest.address, dest.family)),
+        end(row.laddr, row.lport) if row.flags & layout.CONN_METHOD == Forward.FULLNAT else None,
     )
 
 
@@ -185,7 +193,7 @@ def _request(conn: Connection) -> object:
 
 
 def _reply(conn: Connection) -> object:
-    return conn.protocol, *conn.server, *conn.client
+    return conn.protocol, *conn.server, *conn.away
 
 
 class Judge:
@@ -217,7 +225,7 @@ class Judge:
             return
         self._slots[slot] = conn
         self._requests[_request(conn)][slot] = conn
-        if conn.method is Forward.MASQ:
+        if conn.method in TRANSLATING:
             self._replies[_reply(conn)][slot] = conn
 
     @property
@@ -284,8 +292,8 @@ class Judge:
             return [
                 (c, reply)
                 for c in self._all
-                for reply, ends in ((False, (c.client[0], c.virtual[0])), (True, (c.server[0], c.client[0])))
-                if (packet.source, packet.target) == ends and (not reply or c.method is Forward.MASQ)
+                for reply, ends in ((False, (c.client[0], c.virtual[0])), (True, (c.server[0], c.away[0])))
+                if (packet.source, packet.target) == ends and (not reply or c.method in TRANSLATING)
             ]
         protocol, sport, dport = packet.protocol, packet.sport, packet.dport
         if protocol in (50, 51):
@@ -320,7 +328,7 @@ class Judge:
         assert answer
         _require(answer.protocol == (1 if packet.version == 4 else 58), "the answer is no ICMP error")
         _require(answer.target == packet.source, "the error goes to somebody else")
-        known = {address for c in self._all for address in (c.virtual[0], c.server[0])} | {packet.target}
+        known = {end[0] for c in self._all for end in (c.virtual, c.server, c.away)} | {packet.target}
         known |= {ip_address(own) for own in DIP.values()}
         _require(answer.source in known, f"the error comes from {answer.source}")
         _require(answer.sum_holds is True, "the error's checksum is wrong")
@@ -361,7 +369,7 @@ def _forwarded_as(before: bytes, packet: Read, after: bytes, conn: Connection, r
         whole = _inner(before, packet) + before[packet.end :]
         _require(_but_check(after[14:], packet) == _but_check(whole, packet), "DR changed more than a TTL")
         return
-    _require(conn.method is Forward.MASQ, f"method {conn.method}")
+    _require(conn.method in TRANSLATING, f"method {conn.method}")
     _translated(before, packet, after, out, conn, reply)
 
 
@@ -384,11 +392,14 @@ def _inner(before: bytes, packet: Read) -> bytes:
 
 
 def _translated(before: bytes, packet: Read, after: bytes, out: Read, conn: Connection, reply: bool) -> None:
-    ends = (conn.virtual[0], packet.target) if reply else (packet.source, conn.server[0])
+    far, near = (packet.target, packet.dport), (packet.source, packet.sport)
+    if conn.local:
+        far, near = conn.client, conn.local
+    ends = (conn.virtual[0], far[0]) if reply else (near[0], conn.server[0])
     _require((out.source, out.target) == ends, f"from {out.source} to {out.target}")
     _require(out.protocol == packet.protocol and out.ttl == packet.ttl - 1, "protocol or TTL")
     if packet.protocol not in (1, 58, 50, 51) and not packet.offset:
-        ports = (conn.virtual[1], packet.dport) if reply else (packet.sport, conn.server[1])
+        ports = (conn.virtual[1], far[1]) if reply else (near[1], conn.server[1])
         _require((out.sport, out.dport) == ports, f"from port {out.sport} to {out.dport}")
     if packet.sum_holds is not None:
         _require(out.sum_holds == packet.sum_holds, f"the sum held: {packet.sum_holds}, now {out.sum_holds}")
@@ -403,6 +414,9 @@ def _translated(before: bytes, packet: Read, after: bytes, out: Read, conn: Conn
         free += {TCP: [shift + 16, shift + 17], UDP: [shift + 6, shift + 7]}.get(
             packet.protocol, [shift + n for n in range(8, 12)]
         )
+    if conn.local and packet.protocol == TCP and not packet.offset:
+        # Numbers, and the options that hold some, are looked at by tests of their own.
+        free += [*range(shift + 4, shift + 12), *range(shift + 20, shift + (old[shift + 12] >> 4) * 4)]
     for at in free:
         if at < len(old):
             old[at] = new[at] = 0

@@ -8,10 +8,21 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from tests.packet.director import INSIDE_MAC, SERVER_MAC, Director, Server
 from tests.packet.frames import TCP, UDP, Datagram
+from tests.packet.fullnat import local_of, pool
 from tests.packet.sctp import Association, chunk
 from xlvs.dataplane import layout
 from xlvs.dataplane.rows import read_service
-from xlvs.model import Defence, Forward, Prefix, Service, ServiceFlag, ServiceKey, Tunnel, TunnelType
+from xlvs.model import (
+    ClientAddress,
+    Defence,
+    Forward,
+    Prefix,
+    Service,
+    ServiceFlag,
+    ServiceKey,
+    Tunnel,
+    TunnelType,
+)
 
 SCTP = 132
 VIP = {4: "10.80.0.1", 6: "fd80::1"}
@@ -20,6 +31,7 @@ CLIENTS = {4: "198.18.0.{}", 6: "fd18::{}"}
 # Nobody else speaks from there: what these flows can after the attack, they could before it.
 BYSTANDERS = {4: "198.19.200.{}", 6: "fd77:1357:2468::{}"}
 SERVERS = {4: "10.19.0.{}", 6: "fd19::{}"}
+LOCALS = {4: ("10.19.0.200", "10.19.0.201"), 6: ("fd19::200", "fd19::201")}
 
 
 # Of the services' addresses; and of those who attack, one whom a service with its defence up denies.
@@ -56,6 +68,9 @@ KINDS = (
     Kind(UDP, 5060, flags=ServiceFlag.PERSISTENT | ServiceFlag.ONEPACKET, engine="sip"),
     Kind(SCTP, 9, server_port=99),
     Kind(SCTP, 10, Forward.ROUTE, scheduler="lblc"),
+    Kind(TCP, 8081, Forward.FULLNAT, server_port=80, scheduler="wlc"),
+    Kind(UDP, 54, Forward.FULLNAT, server_port=53),
+    Kind(SCTP, 11, Forward.FULLNAT, server_port=99),
     Kind(TCP, 7777, Forward.ROUTE, flags=ServiceFlag.PERSISTENT, anywhere=True),
 )
 
@@ -75,12 +90,15 @@ def define(director: Director, family: int, kind: Kind) -> None:
         300 if kind.flags else 0,
         0xFFFFFFFF if family == 4 else 128,
         kind.engine,
+        client_address=ClientAddress.NONE,  # what real servers are told is other tests' to look at
     )
     port = 0 if kind.anywhere else kind.server_port or kind.port
     servers = [
         Server(SERVERS[family].format(11 + n), port, kind.method, tunnel=kind.tunnel) for n in range(3)
     ]
     director.define(service, servers)
+    if kind.method == Forward.FULLNAT:
+        pool(director, key, *LOCALS[family])
 
 
 def defend(director: Director, limit: int, source_limit: int) -> None:
@@ -145,16 +163,18 @@ def lead(director: Director, kind: Kind, family: int, number: int, bystander: bo
     begin = first(kind, family, number, bystander)
     director.exchange(begin.frame())
     flow = Flow(kind, family, begin)
-    if kind.method == Forward.MASQ and not kind.flags & ServiceFlag.ONEPACKET:
+    translated = kind.method in (Forward.MASQ, Forward.FULLNAT)
+    if translated and not kind.flags & ServiceFlag.ONEPACKET:
         row = next(row for row in director.connections() if _is_for(row, begin))
         server = str(ip_address(layout.plain_address(row.daddr, row.family)))
         port = row.dport >> 8 | (row.dport & 255) << 8
+        away = local_of(row) if kind.method == Forward.FULLNAT else (begin.source, begin.sport)
         reply = replace(
             begin,
             source=server,
-            target=begin.source,
+            target=away[0],
             sport=port,
-            dport=begin.sport,
+            dport=away[1],
             source_mac=SERVER_MAC,
             target_mac=INSIDE_MAC,
         )
