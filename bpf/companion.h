@@ -15,6 +15,7 @@
 
 #include "known.h"
 #include "new.h"
+#include "opened.h"
 #include "reuse.h"
 #include "skb_tunnel.h"
 #include "transport.h"
@@ -382,6 +383,32 @@ static __always_inline bool own_connection(struct __sk_buff *skb, const struct p
 	}
 }
 
+/*
+ * The director's own server, on a connection that is being opened (opening.h). Its segments
+ * come in trains, so that payload says nothing; and it was not told of by an option.
+ */
+static __noinline bool skb_hear_server(struct __sk_buff *skb, const struct packet *p,
+				       struct xlvs_conn *conn)
+{
+	struct segment s = {};
+	__be32 numbers[2];
+
+	if (p->protocol != IPPROTO_TCP || !(conn->flags & XLVS_CONN_OPENING))
+		return true;
+	if (bpf_skb_load_bytes(skb, p->l4 + 4, numbers, sizeof(numbers)))
+		return false;
+	s.sequence = bpf_ntohl(numbers[0]);
+	s.acknowledged = bpf_ntohl(numbers[1]);
+	opening_of(conn, &s);
+	if (p->tcp & TCP_SYN)
+		conn->edge_out = s.sequence;
+	if (s.flags & XLVS_CONN_OPENING && is_opened(conn, p, &s))
+		opened(conn);
+	return !acknowledges_header(conn, p, &s) ||
+	       skb_add(skb, p, p->l4 + 8,
+		       header_place(conn, &s) + proxy_size(s.flags, conn->family) - s.acknowledged);
+}
+
 /* A packet of a connection that ends or begins on the director. */
 static __always_inline int egress_known(struct __sk_buff *skb, const struct packet *p,
 					const struct flow *flow, const struct xlvs_settings *set)
@@ -400,7 +427,8 @@ static __always_inline int egress_known(struct __sk_buff *skb, const struct pack
 	touch_any(conn, p, reply, set);
 	if (!reply)
 		return skb_forward_request(skb, p, conn, set, true);
-	if (is_translated(flags) && !skb_translate(skb, p, true, conn))
+	if (is_translated(flags) &&
+	    (!skb_hear_server(skb, p, conn) || !skb_translate(skb, p, true, conn)))
 		return companion_drop(XLVS_DROP_COMPANION);
 	return TC_ACT_UNSPEC;
 }

@@ -15,6 +15,7 @@
 #define XLVS_OPENING_H
 
 #include "ftp_shift.h"
+#include "opened.h"
 #include "proxy.h"
 #include "relay.h"
 #include "relay_on.h"
@@ -25,16 +26,6 @@
 /* MSS is what a packet's headers without options leave (RFC 6691). */
 #define HEADERS4 40
 #define HEADERS6 60
-
-struct segment {
-	__u32 sequence;
-	__u32 acknowledged;
-	__u32 options; /* bytes of them, and ... */
-	__u32 payload;
-	__u32 flags; /* its connection's, and while that is being opened ... */
-	__u32 first; /* ... the client's initial sequence number */
-	bool whole;  /* no fragment */
-};
 
 /* What a segment's header says; false where its lengths are impossible. */
 static __always_inline bool segment_read(struct xdp_md *ctx, const struct packet *p,
@@ -70,23 +61,6 @@ static __always_inline bool options_store(struct xdp_md *ctx, const struct packe
 	if (!whole || !checksum_partial(p, *check))
 		*check = csum_replace(*check, options_sum(e->was), options_sum(e->is));
 	return true;
-}
-
-/*
- * Where the director's header in front of the payload begins in the client's stream as the
- * server knows it, which is where the payload would begin without.
- */
-static __always_inline __u32 header_place(const struct xlvs_conn *conn, const struct segment *s)
-{
-	return s->first + 1 + conn->seq_in - proxy_size(s->flags, conn->family);
-}
-
-/* Whether a place in that stream is in the header. */
-static __always_inline bool in_header(const struct xlvs_conn *conn, const struct segment *s,
-				      __u32 place)
-{
-	return s->flags & XLVS_CONN_OPENING &&
-	       place - header_place(conn, s) < proxy_size(s->flags, conn->family);
 }
 
 /* An edge of a selective acknowledgement, as the other end knows that place in its stream. */
@@ -237,32 +211,6 @@ static __always_inline enum xlvs_outcome opening_request(struct xdp_md *ctx, str
 	return XLVS_FORWARDED;
 }
 
-/*
- * Whether the server has said what it says to nobody who has not opened the connection; or,
- * where it is told by a header, that it has all of that.
- */
-static __always_inline bool is_opened(const struct xlvs_conn *conn, const struct packet *p,
-				      const struct segment *s)
-{
-	__u32 size = proxy_size(s->flags, conn->family);
-	__s32 ahead = s->acknowledged - (header_place(conn, s) + size);
-
-	if (p->tcp & (TCP_SYN | TCP_RST))
-		return false;
-	if (size)
-		return p->tcp & TCP_ACK && ahead >= 0;
-	return s->payload || p->tcp & TCP_FIN || ahead > 0;
-}
-
-/* From now on the edges are what was acknowledged last: by the client, the server's SYN. */
-static __always_inline void opened(struct xlvs_conn *conn)
-{
-	__u32 first = conn->edge_out;
-
-	__sync_fetch_and_and(&conn->flags, ~XLVS_CONN_OPENING);
-	conn->edge_in = first + conn->seq_out + 1;
-}
-
 /* A server's segment of a connection that is being opened. */
 static __always_inline bool hear_server(struct xdp_md *ctx, const struct packet *p,
 					struct xlvs_conn *conn, const struct segment *s,
@@ -279,8 +227,7 @@ static __always_inline bool hear_server(struct xdp_md *ctx, const struct packet 
 	}
 	if (is_opened(conn, p, s))
 		opened(conn);
-	/* What it acknowledges of the header, it acknowledges up to the client's payload. */
-	return !(p->tcp & TCP_ACK) || !in_header(conn, s, s->acknowledged) ||
+	return !acknowledges_header(conn, p, s) ||
 	       tcp_store(ctx, p, l4_of(p) + 8, header_place(conn, s) + size);
 }
 
@@ -326,9 +273,7 @@ static __always_inline enum xlvs_outcome opening_segment(struct xdp_md *ctx,
 		return s.whole ? XLVS_FORWARDED : XLVS_DROP_FRAGMENT;
 	if (is_syn(p) && !is_reply(flow))
 		reopen(conn, s.sequence, notes->relayed.noted, set);
-	s.first = READ_ONCE(conn->edge_in);
-	barrier();
-	s.flags = READ_ONCE(conn->flags); /* looked at last: they say whether that was one */
+	opening_of(conn, &s);
 	if (!options_load(ctx, p, s.options, &notes->edit))
 		return XLVS_DROP_MALFORMED;
 	notes->edit.toa_kind = set->sysctl.toa_kind;

@@ -210,8 +210,16 @@ def test_both_directions_arrive_whole(made: build.Lab, ipv6: bool, lossy: bool, 
 
 
 @families
-def test_a_server_that_speaks_first_is_told_first(made: build.Lab, ipv6: bool) -> None:
-    greeter = started(made, "rs1", _GREETER, str(GREETING_PORT))
+@pytest.mark.parametrize("node", ["rs1", "director"])
+def test_a_server_that_speaks_first_is_told_first(made: build.Lab, ipv6: bool, node: str) -> None:
+    """The director may be the server: what it answers is the companion's."""
+    service = host_port(made.topology.vips[ipv6], GREETING_PORT)
+    rip = host_port(made.topology.rip(1, ipv6), GREETING_PORT)
+    own = host_port(made.topology.director.addresses[ipv6], GREETING_PORT)
+    if node == "director":
+        labs.xlvs(made, "director", "ipvsadm", "-d", "-t", service, "-r", rip)
+        labs.xlvs(made, "director", "ipvsadm", "-a", "-t", service, "-r", own, made.topology.method.option)
+    greeter = started(made, node, _GREETER, str(GREETING_PORT))
     try:
         code = (
             "import socket, sys; peer = socket.create_connection((sys.argv[1], int(sys.argv[2])), 10);"
@@ -230,6 +238,11 @@ def test_a_server_that_speaks_first_is_told_first(made: build.Lab, ipv6: bool) -
     finally:
         greeter.terminate()
         greeter.communicate(timeout=20)
+        if node == "director":
+            labs.xlvs(made, "director", "ipvsadm", "-d", "-t", service, "-r", own)
+            labs.xlvs(
+                made, "director", "ipvsadm", "-a", "-t", service, "-r", rip, made.topology.method.option
+            )
 
 
 @families
