@@ -167,7 +167,9 @@ static __always_inline int forward_request(struct xdp_md *ctx, const struct pack
 	struct xlvs_hop hop;
 
 	if (is_translated(method)) {
-		if (!special && unlikely(has_odd_options(ctx, p)))
+		if (!special &&
+		    unlikely(has_odd_options(ctx, p) ||
+			     (p->tcp & TCP_SYN && flags & XLVS_CONN_TOA))) /* it tells anew */
 			return opening_on(ctx, p, flow, true);
 		ends_inside(p, conn, &t);
 	}

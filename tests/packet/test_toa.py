@@ -286,6 +286,23 @@ def test_control_connections_of_ftp_tell_too(director: Director) -> None:
     assert b"227 (10,80,0,1,195,81).\r\n" in director.exchange(said.frame())[1]
 
 
+@families
+@pytest.mark.parametrize("options", [STAMPS, SYN_OPTIONS], ids=["plain", "odd"])
+def test_a_connection_taken_up_again_tells_again(director: Director, family: int, options: bytes) -> None:
+    """conn_reuse_mode 0 leaves the connection in place when the client's port comes again."""
+    director.tables.settings.sysctl.conn_reuse_mode = 0
+    serve(director, family)
+    reply = replace(begin(director, family), payload=b"")
+    director.exchange(reply.frame())
+    director.exchange(replace(reply, flags="FA").frame())
+    director.exchange(replace(reply, flags="R").frame())
+    assert not director.connections()[0].flags & layout.CONN_OPENING
+    asked = request(family, TCP, payload=b"", sequence=1000, tcp_options=options)
+    director.exchange(asked.frame())
+    asked = segment(family)
+    assert director.exchange(asked.frame())[1] == told(asked).frame()
+
+
 def test_packets_without_a_connection_stay_out(director: Director) -> None:
     serve(director, 4)
     assert director.run(segment(4).frame())[0] in (XDP_PASS, XDP_DROP)
