@@ -132,7 +132,7 @@ static __always_inline bool skb_open_window(struct __sk_buff *skb, const struct 
 	if (conn->flags & XLVS_CONN_TOA)
 		old_size += toa_size(conn);
 	old.words[4] = 0;
-	s->acknowledged = s->sequence - conn->seq_in;
+	s->acknowledged = s->sequence - syn_shift(conn);
 	s->sequence = conn->seq_base + 1;
 	s->sport = conn->vport;
 	s->dport = conn->cport;

@@ -25,6 +25,12 @@ static __always_inline __u32 proxy_size(__u32 conn_flags, __u8 family)
 	return family == XLVS_IPV4 ? 28 : 52;
 }
 
+/* What is added to the client's initial sequence number: seq_in without those. */
+static __always_inline __u32 syn_shift(const struct xlvs_conn *conn)
+{
+	return conn->seq_in - proxy_size(conn->flags, conn->family);
+}
+
 static __always_inline struct xlvs_conn *conn_at(__u32 slot)
 {
 	return bpf_map_lookup_elem(&conns, &slot);

@@ -29,7 +29,7 @@ static __always_inline void opening_of(const struct xlvs_conn *conn, struct segm
  */
 static __always_inline __u32 header_place(const struct xlvs_conn *conn, const struct segment *s)
 {
-	return s->first + 1 + conn->seq_in - proxy_size(s->flags, conn->family);
+	return s->first + 1 + syn_shift(conn);
 }
 
 /* Whether a place in that stream is in the header. */

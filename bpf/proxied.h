@@ -128,7 +128,7 @@ static __always_inline int ask_server(struct xdp_md *ctx, struct xlvs_scratch *n
 	__u32 window = conn->ftp >> 16;
 
 	draft_to(s, conn, TCP_SYN);
-	s->sequence = conn->edge_in + conn->seq_in;
+	s->sequence = conn->edge_in + syn_shift(conn);
 	if (scale != XLVS_NO_SCALE)
 		window <<= scale;
 	s->window = window > 0xffff ? 0xffff : window; /* a SYN's is never scaled */
@@ -146,7 +146,7 @@ static __always_inline int pass_reset_on(struct xdp_md *ctx, struct xlvs_scratch
 	if (of->sequence != next)
 		return drop_as(XLVS_DROP_UNANSWERED);
 	draft_to(&notes->draft, conn, TCP_RST);
-	notes->draft.sequence = next + conn->seq_in;
+	notes->draft.sequence = next + syn_shift(conn);
 	if (!half_open_over(conn, XLVS_TCP_CLOSE, of->set))
 		return drop_as(XLVS_DROP_RACE);
 	return draft_to_server(ctx, notes, flow, of);
@@ -280,7 +280,7 @@ static __always_inline int server_speaks(struct xdp_md *ctx, struct xlvs_scratch
 {
 	struct packet *p = &notes->packet;
 	struct xlvs_conn *conn = of->conn;
-	bool expected = of->acknowledged == conn->edge_in + conn->seq_in + 1;
+	bool expected = of->acknowledged == conn->edge_in + syn_shift(conn) + 1;
 
 	account(of->dest, conn->dest, true, p->length);
 	if (!(p->tcp & TCP_ACK))

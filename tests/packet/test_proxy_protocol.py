@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.packet import handshake
 from tests.packet import options as tcp
-from tests.packet.director import XDP_DROP, XDP_REDIRECT, Director, Server
+from tests.packet.director import XDP_DROP, XDP_PASS, XDP_REDIRECT, Director, Server
 from tests.packet.frames import (
     CLIENT_MAC,
     DIRECTOR_MAC,
@@ -347,6 +348,33 @@ def test_the_director_may_be_the_server(director: Director, family: int) -> None
     _, after = director.run(asked.frame())
     assert after.endswith(header(family))
     assert director.counted() == {"local": 2}
+
+
+@families
+def test_behind_a_cookie(director: Director, family: int) -> None:
+    """SYNPROXY opens the connection to the server itself; the client's first payload brings the header."""
+    serve(director, family)
+    director.tables.row("services", layout.ServiceRow, 0).synproxy = handshake.ALWAYS
+    director.tables.settings.cookie_key[:] = handshake.KEY
+    asked = replace(handshake.syn(family), sequence=1000)
+    answered, to_server = handshake.opened(director, asked)
+    assert (to_server.flags, to_server.sequence) == (2, 1000)
+    said = handshake.server_says(to_server, sequence=5000)
+    assert director.run(said.frame())[0] == XDP_PASS
+    conn = director.connections()[0]
+    assert conn.flags & OPENING
+    first = replace(handshake.ack_of(asked, answered, payload=b"GET", flags="PA"), sequence=1001)
+    for _ in range(2):
+        got = read(director.exchange(first.frame())[1])
+        assert (got.sequence, got.acknowledged) == (1001, 5001)
+        assert got.text == header(family) + b"GET"
+    size = SIZE[family]
+    known = replace(said, flags="A", sequence=5001, acknowledged=1001 + size + 3)
+    got = read(director.exchange(known.frame())[1])
+    assert (got.sequence, got.acknowledged) == (answered.sequence + 1 & 0xFFFFFFFF, 1004)
+    assert not conn.flags & OPENING
+    got = read(director.exchange(replace(first, sequence=1004).frame())[1])
+    assert (got.sequence, got.acknowledged, got.text) == (1004 + size, 5001, b"GET")
 
 
 # -- two ends with a stream between them ---------------------------------------------------------
