@@ -16,12 +16,16 @@
 
 #include "state.h"
 
-#define UOA_IPV4      31 /* IPv4 option, as DPVS has it: kind, length, port, address */
-#define UOA_IPV6      31 /* option in an IPv6 destination options header: the same */
-#define MOST_HEADERS  4	 /* IPv6 extension headers in front of the datagram that are read */
-#define MOST_READ     40 /* options, or single bytes of padding, of one header */
-#define SECOND	      1000000000ull
-#define FLOW_LIFETIME (300 * SECOND) /* IPVS's UDP timeout: the local port may be another's then */
+#define UOA_IPV4     31 /* IPv4 option, as DPVS has it: kind, length, port, address */
+#define UOA_IPV6     31 /* option in an IPv6 destination options header: the same */
+#define MOST_HEADERS 4	/* IPv6 extension headers in front of the datagram that are read */
+#define MOST_READ    40 /* options, or single bytes of padding, of one header */
+#define SECOND	     1000000000ull
+/*
+ * Silence after which a flow is nobody's: the datagram that ends it tells its client itself. Far
+ * below IPVS's UDP timeout, after which the local port may be another client's.
+ */
+#define FLOW_LIFETIME (30 * SECOND)
 
 struct flow {
 	struct end local;

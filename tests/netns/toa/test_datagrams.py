@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from tests.netns.toa.site import ANY, CLIENT, LOCAL, SERVER, STRANGER, Site
 from tests.netns.toa.wire import PATIENCE
 from tests.packet import frames
+from xlvs.dataplane import libbpf, pins
 
 pytestmark = pytest.mark.root
 PORT = 53
@@ -121,6 +123,26 @@ def test_a_thousand_clients_at_once(real_server: Site, version: int, kind: str) 
                 waiting = list(missing)  # what was lost on the way
         assert not missing
     assert real_server.counters() == {"datagram_flows": 1000}
+
+
+def test_a_flow_that_was_silent_is_nobodys(real_server: Site) -> None:
+    """The local port may be another client's by then; the datagram that ends the silence tells."""
+    real_server.attach()
+    real_server.serve("udp", ANY[4], PORT)
+    local, client = (LOCAL[4], 5000), (CLIENT[4], 1234)
+    assert ask(real_server, local, client=client)["seen"] == list(client)
+    folder = f"{pins.bpffs_folder()}/toa-{real_server.status()['id']:016x}"
+    flows = libbpf.get_pinned(f"{folder}/flows")
+    try:
+        for silence, known in ((5, True), (40, False)):
+            (key,) = libbpf.keys(flows, 40)  # struct flow
+            value = libbpf.lookup(flows, key, 32) or b""  # struct flow_client: when is its last word
+            seen = time.clock_gettime_ns(time.CLOCK_MONOTONIC) - silence * 10**9
+            libbpf.update(flows, key, value[:24] + seen.to_bytes(8, "little"))
+            assert ask(real_server, local)["seen"] == list(client if known else local)
+    finally:
+        os.close(flows)
+    assert ask(real_server, local, client=client)["seen"] == list(client)
 
 
 def test_two_ways_to_one_client(real_server: Site) -> None:
