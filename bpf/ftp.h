@@ -138,7 +138,11 @@ static __always_inline bool ftp_await_client(const struct flow *control, const s
 		birth->older = slot + 1;
 	}
 	__sync_fetch_and_add(&set->expected, 1); /* taken back when it ends */
-	return ftp_announce(control, port, XLVS_CONN_NO_CPORT, notes, set);
+	if (ftp_announce(control, port, XLVS_CONN_NO_CPORT, notes, set))
+		return true;
+	if (conn) /* no room: the older one is met as before */
+		index_insert(&birth->tuple, by->family, slot, BPF_NOEXIST);
+	return false;
 }
 
 /* Put the text in notes->made in place of what was read; false where there is no room. */
@@ -298,25 +302,35 @@ static __always_inline int ftp_drop(const struct packet *p, const struct flow *f
 }
 
 /* Read along, and leave the forwarding to the special program. */
+static __always_inline int ftp_read_along(struct xdp_md *ctx, struct packet *p,
+					  const struct flow *flow, struct xlvs_scratch *notes,
+					  struct xlvs_settings *set)
+{
+	enum xlvs_outcome outcome;
+
+	if (p->ttl <= 1)
+		outcome = XLVS_FORWARDED; /* to its end: the error quotes it as it came */
+	else if (is_reply(flow))
+		outcome = ftp_reply(ctx, p, flow, notes, set);
+	else
+		outcome = ftp_request(ctx, p, flow, notes, set);
+	if (outcome != XLVS_FORWARDED)
+		return ftp_drop(p, flow, outcome, set);
+	notes->ftp.read = 1;
+	bpf_tail_call(ctx, &programs, XLVS_PROG_SPECIAL);
+	return drop_as(XLVS_DROP_RACE);
+}
+
 static __always_inline int handle_ftp(struct xdp_md *ctx, struct xlvs_scratch *notes,
 				      struct xlvs_settings *set)
 {
 	struct packet p = {};
 	struct flow flow;
-	enum xlvs_outcome outcome;
 
-	if (parse_xdp(ctx, &p) != PARSED_FLOW || !conn_find(&p, &flow))
-		return drop_as(XLVS_DROP_RACE);
-	if (p.ttl <= 1)
-		outcome = XLVS_FORWARDED; /* to its end: the error quotes it as it came */
-	else if (is_reply(&flow))
-		outcome = ftp_reply(ctx, &p, &flow, notes, set);
-	else
-		outcome = ftp_request(ctx, &p, &flow, notes, set);
-	if (outcome != XLVS_FORWARDED)
-		return ftp_drop(&p, &flow, outcome, set);
-	notes->ftp.read = 1;
-	bpf_tail_call(ctx, &programs, XLVS_PROG_SPECIAL);
+	if (parse_xdp(ctx, &p) != PARSED_FLOW) /* in parts, or behind extension headers: unread */
+		bpf_tail_call(ctx, &programs, XLVS_PROG_RELAY);
+	else if (conn_find(&p, &flow))
+		return ftp_read_along(ctx, &p, &flow, notes, set);
 	return drop_as(XLVS_DROP_RACE);
 }
 
