@@ -9,7 +9,8 @@ from bench.cost import Weighing
 from bench.rate import Rate
 
 FLOOR, NFTABLES, IPVS_DR, IPVS_NAT = "bare XDP redirect", "nftables DNAT", "kernel IPVS DR", "kernel IPVS NAT"
-XLVS = {"xlvs DR": "-g", "xlvs NAT": "-m", "xlvs TUN": "-i"}
+XLVS = {"xlvs DR": "-g", "xlvs NAT": "-m", "xlvs TUN": "-i", "xlvs FULLNAT": "-b"}
+NAT, FULLNAT = "xlvs NAT", "xlvs FULLNAT"
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,14 @@ def rate_lines(rates: Sequence[Rate], against: str) -> list[str]:
             f"{f'{ratio:.2f}':>20}{fresh:>14}{'':>4}"
             + (f"> {asked.times:g}: {'yes' if ratio > asked.times else 'NO'}" if asked else "")
         )
+    if FULLNAT in known and NAT in known:
+        lines.append(f"\n{FULLNAT} to {NAT}: {_beside(known[FULLNAT], known[NAT])}")
     return [line.rstrip() for line in lines]
+
+
+def _beside(one: Rate, other: Rate) -> str:
+    fresh = f", new flows {one.fresh / other.fresh:.2f}" if one.fresh and other.fresh else ""
+    return f"known flows {one.known / other.known:.2f}{fresh}"
 
 
 def cost_lines(costs: Sequence[tuple[Weighing, float]]) -> list[str]:
@@ -81,7 +89,7 @@ def as_json(rates: Sequence[Rate], costs: Sequence[tuple[Weighing, float]]) -> d
         "ratios": {
             f"{name} / {other}": known[name] / known[other]
             for name in XLVS
-            for other in (FLOOR, NFTABLES, IPVS_DR, IPVS_NAT)
+            for other in (FLOOR, NFTABLES, IPVS_DR, IPVS_NAT, *([NAT] if name == FULLNAT else []))
             if name in known and other in known
         },
         "nanoseconds": {weighing.name: cost for weighing, cost in costs},
