@@ -73,6 +73,8 @@ MANY = 500  # servers of one service
 _SERVICE = f"{VIP}:{VPORT}"
 _WEB = f"-t {_SERVICE}"
 _CLIENTS = "198.18.0.0/15"  # all that new flows are from
+_PROXIED = tuple(f"ipvsadm -E {_WEB} -s rr -j enable".split())
+_STRICT = ("sysctl", "tcp_drop_entry=1")
 _AMPLE = "--new 100000000 --per-source 1000000"
 
 WEIGHINGS = (
@@ -96,6 +98,8 @@ WEIGHINGS = (
         Weighing(f"{name} of {MANY}, new UDP flow", "-m", FRESH_UDP, scheduler=name, servers=MANY)
         for name in ("rr", "wrr", "wlc", "mh")
     ),
+    Weighing("SYN, answered by a cookie", "-m", FRESH_TCP, outcome="cookie_sent", typed=(_PROXIED,)),
+    Weighing("ACK, no good cookie, dropped", "-m", ACKS, outcome="drop_cookie", typed=(_PROXIED, _STRICT)),
     *(
         Weighing(name, "-g", load, outcome=outcome, typed=(tuple(words.split()),))
         for name, load, outcome, words in (

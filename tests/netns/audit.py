@@ -97,12 +97,15 @@ def _loads(tables: Tables, live: dict[int, layout.ConnRow]) -> list[str]:
     """Destinations whose counters are not their live connections."""
     active: Counter[int] = Counter()
     inactive: Counter[int] = Counter()
+    waiting: Counter[int] = Counter()  # of SYNPROXY
     for row in live.values():
         (inactive if row.state & layout.STATE_INACTIVE else active)[row.dest] += 1
+        waiting[row.dest] += bool(row.flags & layout.CONN_HALF_OPEN)
     wrong = []
     for number in range(tables.settings.dests_high):
         load = tables.load_row(number)
-        counted, there = (load.active, load.inactive), (active[number], inactive[number])
+        counted = (load.active, load.inactive, load.half_open)
+        there = (active[number], inactive[number], waiting[number])
         if counted != there:
             wrong.append(f"destination {number}: counted {counted}, there are {there}")
     return wrong

@@ -37,6 +37,7 @@ from xlvs.model import Forward
 
 pytestmark = pytest.mark.root
 
+LONG_SECOND = 100_000  # jiffies: so that no test depends on how fast it runs
 families = pytest.mark.parametrize("family", [4, 6])
 
 
@@ -111,7 +112,7 @@ def test_a_server_that_refuses(director: Director, family: int) -> None:
 
 def test_the_syn_is_repeated_and_given_up(director: Director) -> None:
     service_of(director)
-    hz = director.tables.settings.hz
+    hz = director.tables.settings.hz = LONG_SECOND
     answer, first = opened(director, syn(tcp_options=Offer(1400, 3, True).options()))
     (conn,) = director.connections()
     ack = ack_of(syn(), answer).frame()
@@ -178,7 +179,7 @@ def test_half_open_connections_are_limited(director: Director) -> None:
         conn.timeout, conn.seen = 0, conn.seen - settings.hz & 0xFFFFFFFF
     settings.tick_ns = 5_000_000
     assert libbpf.test_run(director.plane.program_fd("xlvs_arm"), bytes(64))[0] == 0
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while director.connections() and time.monotonic() < deadline:
         time.sleep(0.01)
     settings.flags |= layout.MIGRATING  # keep the timer's hands off the next test
@@ -242,6 +243,7 @@ def test_off_and_other_services_see_nothing_of_it(director: Director) -> None:
 def test_at_need_cookies_begin_and_end_with_the_flood(director: Director) -> None:
     row = service_of(director, mode=AUTO)
     settings = director.tables.settings
+    settings.hz = LONG_SECOND
     settings.sysctl.synproxy_rate = 20
     ports = iter(range(2000, 60000))
     guarded = 0
@@ -271,7 +273,8 @@ def test_at_need_cookies_begin_and_end_with_the_flood(director: Director) -> Non
 
 def test_at_need_cookies_are_good_when_they_are_not_sent_any_more(director: Director) -> None:
     row = service_of(director, mode=AUTO)
-    row.guarded_until = director.now() + director.tables.settings.hz
+    director.tables.settings.hz = LONG_SECOND
+    row.guarded_until = director.now() + LONG_SECOND
     answer = cookie_of(director, syn())
     row.guarded_until = 0
     director.exchange(ack_of(syn(), answer).frame())
