@@ -88,7 +88,19 @@ static __always_inline bool ftp_announce(const struct flow *control, __be16 dpor
 	return made == CREATED;
 }
 
-/* The client has named an address and port of its own: the server will connect to them. */
+/* Whether a data connection has ended, or was announced and never begun. */
+static __always_inline bool ftp_spent(const struct xlvs_conn *conn)
+{
+	__u32 state = READ_ONCE(conn->state) & 0xf;
+
+	return state == XLVS_TCP_TIME_WAIT || state == XLVS_TCP_CLOSE || state == XLVS_TCP_LISTEN;
+}
+
+/*
+ * The client has named an address and port of its own: the server will connect to them. What
+ * another server had with that port is in the way only while it lasts; IPVS would keep it,
+ * and not know the new server's packets.
+ */
 static __always_inline bool ftp_await_server(const struct flow *control, const struct ftp_reader *r,
 					     struct xlvs_scratch *notes,
 					     const struct xlvs_settings *set)
@@ -104,10 +116,12 @@ static __always_inline bool ftp_await_server(const struct flow *control, const s
 	tuple->dport = bpf_htons(bpf_ntohs(by->vport) - 1); /* FTP's data port is one less */
 	tuple->protocol = IPPROTO_TCP;
 	conn = conn_under(tuple, by->family, notes, &slot);
-	if (conn) {
+	if (conn && (same_address(conn->daddr, by->daddr, by->family) || !ftp_spent(conn))) {
 		conn_listen(conn, set);
 		return true;
 	}
+	if (conn)
+		conn_end(conn, slot);
 	copy_address(notes->birth.server, by->daddr);
 	notes->birth.older = 0;
 	return ftp_announce(control, bpf_htons(bpf_ntohs(by->dport) - 1), 0, notes, set);

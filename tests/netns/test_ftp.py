@@ -238,6 +238,16 @@ def test_lost_and_repeated_segments(ftp: Ftp, mode: str, tmp_path: Path) -> None
     ftp.sound()
 
 
+@pytest.mark.parametrize("mode", ["EPRT", "PORT"])
+def test_one_port_of_a_client_for_one_server_after_another(ftp: Ftp, mode: str) -> None:
+    for folder in ftp.folders:
+        (folder / "port").write_text("port\n")
+    options = ["--ftp-port", f"{ftp.site.made.topology.client.addresses[0]}:45001", *MODES[mode][2:]]
+    for _ in range(4):
+        assert ftp.client(*CURL, *options, ftp.url(False, "port")) == "port\n"
+    ftp.sound()
+
+
 def test_without_the_helper(ftp: Ftp) -> None:
     """Nothing of it needs a process."""
     os.kill(ftp.site.status()["helper"], signal.SIGKILL)

@@ -103,6 +103,28 @@ def test_an_active_mode_server_may_connect(director: Director, family: int) -> N
     assert director.loads(RIP[family]) == (2, 0)
 
 
+@pytest.mark.parametrize("used", [False, True], ids=["announced only", "used"])
+def test_a_clients_port_serves_one_server_after_another(director: Director, used: bool) -> None:
+    """Two minutes long the old data connection is listed; the new server's is not to be taken for it."""
+    servers = [Server(f"10.19.0.{11 + n}", 21, Forward.MASQ) for n in range(2)]
+    director.service(VIP[4], TCP, servers, port=21)
+    command = b"PORT " + commas(CLIENT[4], 5001) + b"\r\n"
+    for number, rip in enumerate(("10.19.0.12", "10.19.0.11", "10.19.0.12")):
+        Talk(director, port=40000 + number, rip=rip).open().says(command)
+        assert announced(director) == [(CLIENT[4], 5001, VIP[4], DATA, rip, DATA)]
+        data = Talk(director, port=5001, server_port=DATA, vport=DATA, rip=rip)
+        if not used:
+            continue
+        assert data.hears(flags="S").source == VIP[4]
+        assert data.says(flags="SA").target == rip
+        for flags in ("A", "FA"):
+            data.hears(flags=flags)
+        data.says(flags="FA")
+        data.hears(flags="A")
+    assert len(director.connections()) == 3 + 1
+    assert sum(conn.controlled for conn in director.connections()) == 1
+
+
 def test_nothing_is_rewritten_that_nobody_asked_for(director: Director) -> None:
     serve(director)
     talk = Talk(director).open()
