@@ -7,6 +7,7 @@ figures come out of real traffic.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,7 +53,9 @@ def test_every_director_is_measured_and_nothing_is_left() -> None:
     assert all(0 < cost < 100_000 for cost in found["nanoseconds"].values()), found["nanoseconds"]
     assert settings() == before
     namespaces = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
-    assert "xlvsbench" not in namespaces
+    # Another bench may be at work on this machine: its process lives.
+    owners = re.findall(r"xlvsbench(\d+)", namespaces)
+    assert not [owner for owner in owners if not Path("/proc", owner).exists()]
 
 
 @pytest.mark.guest

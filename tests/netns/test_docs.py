@@ -11,8 +11,8 @@ import pytest
 from tests.documents import REPOSITORY, Block, console_blocks, is_make
 
 pytestmark = pytest.mark.root
-PEERS = "xlvs-docs-peer"
-HOST = "xlvs-docs"
+PEERS = f"xlvs-docs-peer-{os.getpid()}"
+HOST = f"xlvs-docs-{os.getpid()}"
 
 
 def ip(*words: str) -> None:

@@ -23,7 +23,7 @@ from xlvs.lab.topology import host_port
 pytestmark = pytest.mark.root
 
 MEBIBYTE = 1 << 20
-CURL = ["curl", "-sS", "--fail", "--max-time", "60", "--user", "anonymous:x"]
+CURL = ["curl", "-sS", "--fail", "--max-time", "120", "--user", "anonymous:x"]
 # curl asks for EPSV and EPRT first; --ftp-port - means: the server connects to me.
 MODES = {
     "EPSV": [],
@@ -264,7 +264,7 @@ def test_a_new_generation_in_the_middle(ftp: Ftp) -> None:
         (folder / "again").write_text("again\n")
     one = f'url = "{ftp.url(False, "again")}"\nuser = "anonymous:x"\ndisable-epsv\n'
     with subprocess.Popen(
-        namespaces.inside(ftp.site.made.namespace("client"), ["curl", "-sS", "--max-time", "60", "-K", "-"]),
+        namespaces.inside(ftp.site.made.namespace("client"), ["curl", "-sS", "--max-time", "400", "-K", "-"]),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
