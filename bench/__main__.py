@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 
-from bench import cost, directors, effort, guest, rate, report
+from bench import cost, directors, effort, floods, guest, rate, report
 from bench.directors import Director
 from bench.effort import Effort
 from bench.place import settings
@@ -24,6 +24,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run the benchmarks and return the exit status: 1 where something asked was not reached."""
     chosen = _parser().parse_args(arguments)
     try:
+        if chosen.only == "floods":
+            return floods.main(chosen.json)
         rates, costs = _run(chosen)
     except XlvsError as error:
         print(f"bench: {error}", file=sys.stderr)
@@ -40,7 +42,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--guest", action="store_true", help="against the kernel's own IPVS, in the guest")
     parser.add_argument("--json", action="store_true", help="figures for programs")
     parser.add_argument("--quick", action="store_true", help="see that it works, not how fast")
-    parser.add_argument("--only", choices=("rates", "costs"), help="leave the other half out")
+    parser.add_argument(
+        "--only",
+        choices=("rates", "costs", "floods"),
+        help="leave the rest out; floods are measured by themselves",
+    )
     parser.add_argument("--in-guest", action="store_true", help=argparse.SUPPRESS)
     return parser
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from bench.flood import SOURCES, flooded
 from tests.netns import labs
-from tests.netns.flood import SOURCES, flooded
 from xlvs.lab import build
 from xlvs.lab.topology import VIP4, Method
 

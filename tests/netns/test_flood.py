@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from bench.flood import flooded
 from tests.netns import labs
-from tests.netns.flood import flooded
 from xlvs.lab import build, namespaces
 from xlvs.lab.topology import VIP4, Method
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.flood import SOURCES, flooded
 from tests.netns import labs
-from tests.netns.flood import SOURCES, flooded
 from tests.netns.topology import assert_unbroken, site
 from xlvs.lab import build, namespaces, webserver
 from xlvs.lab.topology import Method, host_port
