@@ -63,7 +63,7 @@ def told(options: bytes, option: bytes) -> bytes:
         blocks = max(0, room - (stamps[-1] if stamps else 0) - 2) // 8
         left = []
         for kind, text in stay:
-            if kind == TIMESTAMPS or (kind == SACK and len(text) <= 2 + 8 * blocks):
+            if kind == TIMESTAMPS or (kind == SACK and blocks and len(text) <= 2 + 8 * blocks):
                 left.append(text)
             elif kind == SACK and blocks:
                 left.append(bytes([SACK, 2 + 8 * blocks]) + text[2 : 2 + 8 * blocks])

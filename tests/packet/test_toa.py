@@ -190,6 +190,7 @@ CROWDED = {
     "timestamps again and again": STAMPS[2:] * 4,
     "long timestamps": bytes([8, 38]) + bytes(36) + b"\x01\x01",
     "claims": b"\xfe\x08" + bytes(6) + STAMPS + tcp.sack(1, 2, 3, 4) + b"\x01\x01",
+    "no blocks, longer timestamps": b"\x05\x02" + bytes([8, 19]) + bytes(17 + 3),
     "malformed": b"\x01" * 38 + b"\x1e\x00",
 }
 
