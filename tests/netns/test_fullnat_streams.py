@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections import Counter
@@ -107,6 +108,35 @@ def test_loss_and_reordering_on_both_sides_of_the_director(made: build.Lab, ipv6
     # It was rough, and selective acknowledgements with translated edges were what mended it.
     for name in ("TcpRetransSegs", "TcpExtTCPOFOQueue", "TcpExtTCPSackRecovery"):
         assert added[name] > 20, added
+
+
+@families
+@pytest.mark.parametrize("quality", [Quality(), Quality(lost=0.5, late=5)], ids=["", "bad wires"])
+def test_behind_cookies_no_byte_is_lost(made: build.Lab, ipv6: bool, quality: Quality) -> None:
+    """SYNPROXY: both ends' numbers are shifted, those of selective acknowledgements, too."""
+    count = COUNT // 4 if quality.good else COUNT // 40
+    service = ["-t", host_port(made.topology.vips[ipv6], PORT), "-s", "rr"]
+    labs.xlvs(made, "director", "ipvsadm", "-E", *service, "-j", "enable")
+    before = cookies(made)
+    try:
+        with crowd.servers(made) as servers:
+            for segment in (CLIENTS, INSIDE):
+                wire.spoil(made, segment, quality)
+            options = MIXED if quality.good else MIXED | {"up": 40_000, "down": 60_000, "reset": 0}
+            client = crowd.talk(made, count, ipv6=ipv6, seconds=240, at_once=100, **options)
+            seen = [server.stop() for server in servers]
+    finally:
+        for segment in (CLIENTS, INSIDE):
+            wire.spoil(made, segment, Quality())
+        labs.xlvs(made, "director", "ipvsadm", "-E", *service, "-j", "disable")
+    assert_whole(client, seen, count, MIXED["requests"])
+    assert cookies(made) - before >= count
+
+
+def cookies(made: build.Lab) -> int:
+    """SYNs that the director has answered itself."""
+    found = json.loads(labs.xlvs(made, "director", "status", "--json"))
+    return int(found["packets"]["cookie_sent"]["count"])
 
 
 def test_both_ends_close_at_the_same_time(made: build.Lab) -> None:
