@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 REQUEST = b"GET / HTTP/1.0\r\nX-Filling: " + bytes(range(97, 123)) * 8 + b"\r\n\r\n"
 PIECE = 64  # bytes of a fragment, headers left out
-PATIENCE = 3.0
+PATIENCE = 10.0
 
 
 def folded(data: bytes) -> int:

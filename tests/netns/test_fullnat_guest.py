@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from tests.guest import run_in_guest
+from tests.netns import crowd
 
 pytestmark = [pytest.mark.root, pytest.mark.guest, pytest.mark.slow]
 
@@ -24,6 +25,7 @@ CHOSEN = (
 
 @pytest.mark.timeout(900)
 def test_on_6_1() -> None:
+    crowd.program()  # compiled here, where it is quick
     names = " ".join(f"'tests/netns/{name}'" for name in CHOSEN)
     command = f"modprobe -a veth bridge && {sys.executable} -m pytest -q -p no:cacheprovider {names}"
     done = run_in_guest(command, timeout=840)

@@ -109,7 +109,7 @@ def test_addresses_come_and_go_under_two_hundred_thousand_connections() -> None:
         lost = dropped(made)
     result = crowd.Seen(**json.loads(output))
     assert not trouble
-    assert changes >= 10
+    assert changes >= 3
     assert (result.connections, result.known) == (count, count), result
     assert result.trouble == 0, result
     # Begun before the first change, ended after the last: not one of them noticed.
