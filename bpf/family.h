@@ -184,10 +184,7 @@ static __always_inline int handle_family(struct xdp_md *ctx, const struct xlvs_s
 	if (!notes)
 		return XDP_PASS;
 	r.kind = notes->relayed.kind;
-	flow.ref = notes->relayed.ref;
-	flow.generation = notes->relayed.generation;
-	flow.conn = conn_at(flow.ref & XLVS_REF_SLOT);
-	if (!flow.conn)
+	if (!relayed_flow(notes, &flow))
 		return drop_as(XLVS_DROP_RACE);
 	row = flow.conn->dest;
 	dest = bpf_map_lookup_elem(&dests, &row);

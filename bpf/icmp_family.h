@@ -142,31 +142,29 @@ static __always_inline bool kind_6_to_4(struct icmp_kind *k)
 	}
 }
 
-/* The quoted packet's ports and TCP numbers, at the offset that they have by now. */
+/* Add to a number at that offset of the frame. */
+static __always_inline bool add_to(struct xdp_md *ctx, __u32 at, __u32 added)
+{
+	__be32 number;
+
+	if (bpf_xdp_load_bytes(ctx, at, &number, sizeof(number)))
+		return false;
+	number = bpf_htonl(bpf_ntohl(number) + added);
+	return !bpf_xdp_store_bytes(ctx, at, &number, sizeof(number));
+}
+
+/*
+ * The quoted packet's ports and TCP numbers, at the offset that they have by now. It went the
+ * other way: its source is this one's target.
+ */
 static __always_inline bool quoted_ends(struct xdp_md *ctx, __u32 at, __u32 numbers,
 					const struct translation *t)
 {
-	/* It went the other way: its source is this one's target. */
 	__be16 ports[2] = { t->dport, t->sport };
-	__be32 number;
 
-	if (bpf_xdp_store_bytes(ctx, at, ports, sizeof(ports)))
-		return false;
-	if (numbers > 0) {
-		if (bpf_xdp_load_bytes(ctx, at + 4, &number, sizeof(number)))
-			return false;
-		number = bpf_htonl(bpf_ntohl(number) + t->acknowledged);
-		if (bpf_xdp_store_bytes(ctx, at + 4, &number, sizeof(number)))
-			return false;
-	}
-	if (numbers > 1) {
-		if (bpf_xdp_load_bytes(ctx, at + 8, &number, sizeof(number)))
-			return false;
-		number = bpf_htonl(bpf_ntohl(number) + t->sequence);
-		if (bpf_xdp_store_bytes(ctx, at + 8, &number, sizeof(number)))
-			return false;
-	}
-	return true;
+	return !bpf_xdp_store_bytes(ctx, at, ports, sizeof(ports)) &&
+	       (numbers < 1 || add_to(ctx, at + 4, t->acknowledged)) &&
+	       (numbers < 2 || add_to(ctx, at + 8, t->sequence));
 }
 
 /* What the quoted IP header says; its packet may have been longer than the quotation. */

@@ -292,10 +292,7 @@ static __always_inline int handle_opening(struct xdp_md *ctx, const struct xlvs_
 
 	if (!notes)
 		return XDP_PASS;
-	flow.ref = notes->relayed.ref;
-	flow.generation = notes->relayed.generation;
-	flow.conn = conn_at(flow.ref & XLVS_REF_SLOT);
-	if (!flow.conn)
+	if (!relayed_flow(notes, &flow))
 		return drop_as(XLVS_DROP_RACE);
 	here = is_reply(&flow) ? XLVS_CONN_OWN : XLVS_CONN_LOCAL;
 	/* Else it goes to its end: the error quotes it as it came. */

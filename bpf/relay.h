@@ -273,10 +273,7 @@ static __always_inline int handle_relay(struct xdp_md *ctx, const struct xlvs_se
 
 	if (!notes)
 		return XDP_PASS;
-	flow.ref = notes->relayed.ref;
-	flow.generation = notes->relayed.generation;
-	flow.conn = conn_at(flow.ref & XLVS_REF_SLOT);
-	if (!flow.conn)
+	if (!relayed_flow(notes, &flow))
 		return drop_as(XLVS_DROP_RACE);
 	verdict = relay(ctx, notes, &flow, set);
 	if (notes->relayed.once && ends_at_once(flow.conn))

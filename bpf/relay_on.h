@@ -32,6 +32,15 @@ static __always_inline void relay_describe(struct xlvs_scratch *notes, const str
 	notes->relayed.noted = false;
 }
 
+/* The connection that relay_describe named, for the programs behind a tail call. */
+static __always_inline bool relayed_flow(const struct xlvs_scratch *notes, struct flow *flow)
+{
+	flow->ref = notes->relayed.ref;
+	flow->generation = notes->relayed.generation;
+	flow->conn = conn_at(flow->ref & XLVS_REF_SLOT);
+	return flow->conn;
+}
+
 static __always_inline int relay_on(struct xdp_md *ctx, struct xlvs_scratch *notes,
 				    const struct flow *flow, enum relay kind, __u32 bytes,
 				    bool once)
