@@ -74,8 +74,8 @@ static __always_inline int emit(struct xdp_md *ctx, const struct xlvs_hop *hop, 
 	return leave_by(ctx, hop);
 }
 
-/* Let the tc companion finish what XDP cannot: the packet goes up unchanged. */
-static __always_inline int hand_over(struct xdp_md *ctx, enum xlvs_outcome why)
+/* Pass the packet up unchanged, with what the companion knows it by in front of it. */
+static __always_inline int hand_over_as(struct xdp_md *ctx, enum xlvs_outcome why, __u32 magic)
 {
 	struct xlvs_meta *meta;
 
@@ -84,8 +84,14 @@ static __always_inline int hand_over(struct xdp_md *ctx, enum xlvs_outcome why)
 	meta = (void *)(long)ctx->data_meta;
 	if ((void *)(meta + 1) > (void *)(long)ctx->data)
 		return drop_as(XLVS_DROP_NO_METADATA);
-	meta->magic = XLVS_META_MAGIC;
+	meta->magic = magic;
 	return pass_as(why);
+}
+
+/* Let the tc companion finish what XDP cannot. */
+static __always_inline int hand_over(struct xdp_md *ctx, enum xlvs_outcome why)
+{
+	return hand_over_as(ctx, why, XLVS_META_MAGIC);
 }
 
 #endif

@@ -13,7 +13,6 @@
 #define ICMP_HOST_UNREACH  1
 #define ICMP_HOST_PROHIB   10
 #define ICMPV6_ADMIN	   1
-#define ICMPV6_BEYOND	   2 /* scope of the source address */
 #define ICMPV6_NO_ROUTE	   0
 #define ICMPV6_PARAMETER   4
 #define ICMPV6_NEXT_HEADER 1 /* code of a parameter problem */

@@ -237,7 +237,6 @@ static __always_inline int server_answers(struct xdp_md *ctx, struct xlvs_scratc
 {
 	__u32 offer = offer_of(ctx, &notes->packet, notes), special;
 	struct xlvs_conn *conn = of->conn;
-	struct xlvs_meta *meta;
 
 	if (!flow_holds(flow))
 		return drop_as(XLVS_DROP_RACE);
@@ -253,13 +252,7 @@ static __always_inline int server_answers(struct xdp_md *ctx, struct xlvs_scratc
 		if (of->set->sysctl.synproxy_defer)
 			event_send(ctx, XLVS_EVENT_ANSWERED, flow, 0, of->set);
 	}
-	if (bpf_xdp_adjust_meta(ctx, -(int)sizeof(*meta)))
-		return drop_as(XLVS_DROP_NO_METADATA);
-	meta = (void *)(long)ctx->data_meta;
-	if ((void *)(meta + 1) > (void *)(long)ctx->data)
-		return drop_as(XLVS_DROP_NO_METADATA);
-	meta->magic = XLVS_ANSWER_MAGIC;
-	return pass_as(XLVS_HANDED_ANSWER);
+	return hand_over_as(ctx, XLVS_HANDED_ANSWER, XLVS_ANSWER_MAGIC);
 }
 
 /*

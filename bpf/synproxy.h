@@ -18,8 +18,6 @@
 
 #define DEFAULT_MSS  1460
 #define DEFAULT_MSS6 1440
-#define TOA_LENGTH   8 /* of the option that tells a real server the client's address */
-#define TOA_LENGTH6  20
 /* Told before the real server has said its own, where payload is waited for: ten segments (RFC 6928). */
 #define DEFER_WINDOW 14600
 

@@ -52,11 +52,9 @@ def audit(tables: Tables) -> dict[str, Any]:
         if keys.get(reference & layout.REF_SLOT, {}).get(key) != reference
     ]
     missing = []
+    entries = {key: reference for family in index.values() for key, reference in family.items()}
     for slot, row in live.items():
-        entries = index["conn_index4" if row.family == 2 else "conn_index6"]
-        # An FTP control connection whose client came again from its port lives on without keys
-        # while others hang on it (conn_replace).
-        if row.flags & layout.CONN_WATCHED and not keys[slot].items() & entries.items():
+        if migrate.is_replaced(row, slot, entries.get):
             continue
         for key, reference in keys[slot].items():
             there = entries.get(key)

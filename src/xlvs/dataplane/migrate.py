@@ -10,7 +10,7 @@ director's own stack.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from xlvs.dataplane import layout, libbpf
@@ -115,7 +115,7 @@ class Migration:
         row.phase = layout.LIVE
         self._placed[slot], self._copied[slot] = place, content
         ctypes.memmove(ctypes.addressof(self._new(place)), ctypes.addressof(row), _SIZE)
-        if not self._replaced(row, slot):
+        if not is_replaced(row, slot, self._reference):
             for key, reference in _keys(row, place):
                 libbpf.update(self._index[len(key)], key, reference.to_bytes(4, "little"))
         if row.flags & layout.CONN_ENGINE:
@@ -123,15 +123,11 @@ class Migration:
             data = libbpf.lookup(self._tables.fd("engine_data"), slot.to_bytes(4, "little"), size)
             libbpf.update(self._engine_data, place.to_bytes(4, "little"), data or bytes(size))
 
-    def _replaced(self, row: layout.ConnRow, slot: int) -> bool:
-        """Whether its keys are its successor's, and it lives on for those that hang on it (reuse.h)."""
-        if not row.flags & layout.CONN_WATCHED:
-            return False
-        maps = {16: self._tables.fd("conn_index4"), 40: self._tables.fd("conn_index6")}
-        return all(
-            libbpf.lookup(maps[len(key)], key, 4) != reference.to_bytes(4, "little")
-            for key, reference in _keys(row, slot)
-        )
+    def _reference(self, key: bytes) -> int | None:
+        """What a key names in the old index."""
+        index = self._tables.fd("conn_index4" if len(key) == 16 else "conn_index6")
+        found = libbpf.lookup(index, key, 4)
+        return None if found is None else int.from_bytes(found, "little")
 
     def _renew(self, slot: int, row: bytes) -> None:
         """What packets changed, unless packets have changed the copy too: that is the newer one."""
@@ -174,6 +170,16 @@ def _words(memory: object, name: str) -> NDArray[uint32]:
 
     at = getattr(layout.ConnRow, name).offset // 4
     return numpy.frombuffer(memory, dtype=numpy.uint32)[at :: _SIZE // 4]  # type: ignore[call-overload, no-any-return]
+
+
+def is_replaced(row: layout.ConnRow, slot: int, reference: Callable[[bytes], int | None]) -> bool:
+    """Whether it has lost its keys to a successor, and lives on for those that hang on it (reuse.h).
+
+    ``reference`` gives what a key names in the index, or None.
+    """
+    return bool(row.flags & layout.CONN_WATCHED) and all(
+        reference(key) != names for key, names in _keys(row, slot)
+    )
 
 
 def _keys(row: layout.ConnRow, slot: int) -> Iterator[tuple[bytes, int]]:

@@ -16,6 +16,7 @@ from contextlib import suppress
 from xlvs import dataplane
 from xlvs.dataplane import libbpf, pins
 from xlvs.errors import XlvsError
+from xlvs.realserver import pinned
 from xlvs.realserver.counters import totals
 
 OBJECT = os.path.join(os.path.dirname(dataplane.__file__), "objects", "decap.bpf.o")
@@ -60,16 +61,7 @@ def attach(
         raise XlvsError(f"{OBJECT} is missing: 'make bpf' compiles it")
     os.makedirs(folder(interface), mode=0o700, exist_ok=True)
     with libbpf.BpfObject(OBJECT) as program:
-        known = {name: _opened(interface, name) for name in MAPS}
-        for name, descriptor in known.items():
-            if descriptor is not None:
-                program.reuse_map(name, descriptor)
-        program.load()
-        for name, descriptor in known.items():
-            if descriptor is None:
-                libbpf.pin(program.map_fd(name), f"{folder(interface)}/{name}")
-            else:
-                os.close(descriptor)
+        pinned.load(program, folder(interface), MAPS)
         # The maps before the link: from its first packet on the program knows whom it serves.
         for name, wanted in _keys(tunnel_ends, vips, gue_ports).items():
             _fill(name, program.map_fd(name), wanted)
@@ -78,7 +70,7 @@ def attach(
 
 def attached(interface: str) -> bool:
     """Whether our program sits on this interface now."""
-    descriptor = _opened(interface, "link")
+    descriptor = pinned.opened(f"{folder(interface)}/link")
     if descriptor is None:
         return False
     try:
@@ -92,7 +84,7 @@ def serves(
 ) -> bool:
     """Whether the maps hold exactly these addresses and ports."""
     for name, wanted in _keys(tunnel_ends, vips, gue_ports).items():
-        descriptor = _opened(interface, name)
+        descriptor = pinned.opened(f"{folder(interface)}/{name}")
         if descriptor is None:
             return False
         try:
@@ -115,7 +107,7 @@ def detach(interface: str) -> None:
 
 def counters(interface: str) -> dict[str, int] | None:
     """What the decapsulator counted, over all CPUs; None where there is none."""
-    descriptor = _opened(interface, "counters")
+    descriptor = pinned.opened(f"{folder(interface)}/counters")
     if descriptor is None:
         return None
     try:
@@ -163,15 +155,6 @@ def _interface_index(interface: str) -> int:
         raise XlvsError(f"there is no interface {interface} here") from error
 
 
-def _opened(interface: str, name: str) -> int | None:
-    try:
-        return libbpf.get_pinned(f"{folder(interface)}/{name}")
-    except libbpf.BpfError as error:
-        if error.errno != errno.ENOENT:
-            raise
-        return None
-
-
 def _keys(tunnel_ends: Iterable[str], vips: Iterable[str], gue_ports: Iterable[int]) -> dict[str, set[bytes]]:
     """What each map must hold."""
     return {
@@ -194,7 +177,7 @@ def _fill(name: str, descriptor: int, wanted: set[bytes]) -> None:
 
 def _link(interface: str, index: int, program_fd: int) -> None:
     path = f"{folder(interface)}/link"
-    existing = _opened(interface, "link")
+    existing = pinned.opened(f"{folder(interface)}/link")
     if existing is not None:
         try:
             if libbpf.link_target(existing)[0] == index:

@@ -19,7 +19,7 @@ from typing import TypeVar
 from xlvs import dataplane
 from xlvs.dataplane import libbpf, pins
 from xlvs.errors import XlvsError
-from xlvs.realserver import cgroups
+from xlvs.realserver import cgroups, pinned
 from xlvs.realserver.counters import totals
 
 OBJECT = os.path.join(os.path.dirname(dataplane.__file__), "objects", "toa.bpf.o")
@@ -126,7 +126,7 @@ def status() -> list[Attachment]:
 
 def _attach(folder: str, path: str, prefixes: Sequence[Network], kinds: Sequence[int]) -> None:
     with libbpf.BpfObject(OBJECT) as program:
-        _load(program, folder)
+        pinned.load(program, folder, MAPS)
         settings, believed = program.map_fd("settings"), program.map_fd("from")
         # The maps before the links: from its first packet on each program knows whom to believe.
         wanted = {key_of(network) for network in prefixes}
@@ -145,25 +145,8 @@ def _attach(folder: str, path: str, prefixes: Sequence[Network], kinds: Sequence
             os.close(descriptor)
 
 
-def _load(program: libbpf.BpfObject, folder: str) -> None:
-    """Load over the maps that are pinned, and pin those that are not."""
-    known = {name: _opened(f"{folder}/{name}") for name in MAPS}
-    try:
-        for name, descriptor in known.items():
-            if descriptor is not None:
-                program.reuse_map(name, descriptor)
-        program.load()
-        for name, descriptor in known.items():
-            if descriptor is None:
-                libbpf.pin(program.map_fd(name), f"{folder}/{name}")
-    finally:
-        for descriptor in known.values():
-            if descriptor is not None:
-                os.close(descriptor)
-
-
 def _link(path: str, program_fd: int, cgroup_fd: int, attach_type: int) -> None:
-    existing = _opened(path)
+    existing = pinned.opened(path)
     if existing is not None:
         try:
             libbpf.update_link(existing, program_fd)
@@ -248,18 +231,9 @@ def _locked() -> Iterator[None]:
         os.close(descriptor)
 
 
-def _opened(path: str) -> int | None:
-    try:
-        return libbpf.get_pinned(path)
-    except libbpf.BpfError as error:
-        if error.errno != errno.ENOENT:
-            raise
-        return None
-
-
 def _read(path: str, reader: Callable[[int], Read]) -> Read | None:
     """What ``reader`` makes of a pinned map or link; None where there is none."""
-    descriptor = _opened(path)
+    descriptor = pinned.opened(path)
     if descriptor is None:
         return None
     try:

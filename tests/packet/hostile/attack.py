@@ -178,10 +178,9 @@ class Attack:
             for key in list(libbpf.keys(tables.fd(name), size)):
                 index[key] = int.from_bytes(libbpf.lookup(tables.fd(name), key, 4) or b"", "little")
         for slot, row in live.items():
-            keys = list(migrate._keys(row, slot))
-            if row.flags & layout.CONN_WATCHED and all(index.get(key) != names for key, names in keys):
-                continue  # replaced while others hung on it: it lives on without keys (reuse.h)
-            for key, reference in keys:
+            if migrate.is_replaced(row, slot, index.get):
+                continue
+            for key, reference in migrate._keys(row, slot):
                 there = index.get(key)
                 if row.controlled and there != reference:
                     continue  # a template whose server went
