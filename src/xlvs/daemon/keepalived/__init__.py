@@ -1,0 +1,1 @@
+"""`xlvs keepalived` at work: the parent, and what its children have in common."""

@@ -1,0 +1,102 @@
+"""What a child of `xlvs keepalived` is: one of vrrp, checkers and bfd, in a process of its own.
+
+The parent forks it, gives it the configuration, tells it of its siblings' events and puts
+operators' questions to it; ``process.py`` runs the loop around it. A child's class is named in
+:data:`CHILDREN`, is called with a :class:`Context`, and is imported only in its own process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Protocol, cast
+
+from xlvs.errors import XlvsError
+from xlvs.keepalived.config import Config
+
+# What one child tells the others, such as {"event": "bfd", "name": "b1", "up": True}: JSON-able.
+Event = Mapping[str, object]
+
+CHILDREN = {
+    "vrrp": "xlvs.daemon.vrrp.child:VrrpChild",
+    "checkers": "xlvs.daemon.keepalived.checkers:CheckersChild",
+    "bfd": "xlvs.daemon.keepalived.bfd:BfdChild",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says and a child must know.
+
+    ``keep_services`` (-I) and ``keep_addresses`` (-V) leave on a stop what was set up;
+    ``release_vips`` (-X) is keepalived's; ``detail`` is -D; ``engine`` is ``xdp`` or ``kernel``.
+    """
+
+    engine: str = "xdp"
+    keep_services: bool = False
+    keep_addresses: bool = False
+    release_vips: bool = False
+    detail: bool = False
+    log_addresses: bool = False  # -a
+
+
+def _nobody(event: Event) -> None:
+    del event
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a child is made with. ``emit`` tells the siblings (their ``post``) and may be called any time."""
+
+    options: Options = field(default_factory=Options)
+    emit: Callable[[Event], None] = _nobody
+
+
+class Child(Protocol):
+    """One subsystem on an asyncio loop that is its own; methods are called one after the other.
+
+    ``ask`` answers a request, a mapping whose ``command`` says what: every child knows ``status``
+    (a summary), ``data`` and ``stats`` (``{"text": ...}``, what the dumps of SIGUSR1 and SIGUSR2
+    say), and its own: vrrp ``instances`` and ``force``, checkers ``servers``, ``drain``,
+    ``disable`` and ``enable``, bfd ``sessions``. An :class:`xlvs.errors.XlvsError` is what the
+    operator is told. A child that raises anything out of ``start`` or ``reload`` ends, and the
+    parent starts another.
+    """
+
+    async def start(self, config: Config) -> None:
+        """Begin to work; returns as soon as it does."""
+
+    async def reload(self, config: Config) -> None:
+        """Go on with another configuration; what did not change is not disturbed."""
+
+    async def ask(self, request: Mapping[str, object]) -> Mapping[str, object]:
+        """Answer an operator, JSON-able both ways."""
+
+    async def stop(self) -> None:
+        """Clean up and end."""
+
+    def post(self, event: Event) -> None:
+        """Hear what a sibling told."""
+
+
+def needed(config: Config) -> tuple[str, ...]:
+    """The children that a configuration has work for, in the order in which they are started."""
+    wanted = {
+        "vrrp": bool(
+            config.instances or config.static_addresses or config.static_routes or config.static_rules
+        ),
+        "checkers": bool(config.virtual_servers),
+        "bfd": bool(config.bfds),
+    }
+    return tuple(name for name in ("bfd", "checkers", "vrrp") if wanted[name])
+
+
+def make(name: str, context: Context) -> Child:
+    """Import a child's module and make it; raises :class:`XlvsError` for one that does not exist."""
+    try:
+        module, _, attribute = CHILDREN[name].partition(":")
+    except KeyError:
+        raise XlvsError(f"no such child: {name}") from None
+    factory = cast("Callable[[Context], Child]", getattr(import_module(module), attribute))
+    return factory(context)
