@@ -1,0 +1,76 @@
+"""Whether an advert is believed (RFC 5798 7.1, RFC 3768 7.1), in the order that keepalived checks in."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Collection
+
+from xlvs.vrrp.packet import (
+    AUTH_LENGTH,
+    AUTH_TYPES,
+    STOPPING,
+    TTL,
+    Address,
+    Fault,
+    PacketError,
+    Received,
+    authentic,
+)
+from xlvs.vrrp.settings import Settings
+
+
+def check(
+    settings: Settings, local: Collection[Address], packet: Received, known: Address | None = None
+) -> None:
+    """Raises PacketError where ``packet`` is not to be believed.
+
+    ``local`` are the node's own addresses, ``known`` the master whose addresses were compared before.
+    """
+    source = packet.source
+    if source in local:
+        raise PacketError(Fault.OWN, f"a packet of our own, from {source}")
+    if settings.unicast and settings.check_unicast_source and source not in settings.peers:
+        raise PacketError(Fault.SOURCE, f"unicast source address {source} not a unicast peer")
+    if not settings.unicast and packet.ttl != TTL:
+        raise PacketError(Fault.TTL, f"invalid TTL/HL {packet.ttl} from {source}, expect {TTL}")
+    if packet.version != settings.version:
+        text = f"version {packet.version} from {source}, expect {settings.version}"
+        raise PacketError(Fault.VERSION, text)
+    _check_checksum(settings, packet)
+    _check_authentication(settings, packet)
+    if settings.version == 2 and packet.interval != settings.advert:
+        text = f"advertisement interval {packet.interval:g} from {source}, ours {settings.advert:g}"
+        raise PacketError(Fault.INTERVAL, text)
+    if settings.version == 3 and packet.interval == 0 and packet.priority != STOPPING:
+        # With no interval no time would ever pass without an advert: every backup would take over.
+        raise PacketError(Fault.INTERVAL, f"advertisement interval 0 from {source}")
+    if settings.skip_known_addresses and source == known:
+        return
+    if len(packet.addresses) != len(settings.addresses):
+        text = f"{len(packet.addresses)} addresses from {source}, ours {len(settings.addresses)}"
+        raise PacketError(Fault.ADDRESSES, text)
+    ours = set(settings.addresses)
+    for address in packet.addresses:
+        if address not in ours:
+            raise PacketError(Fault.ADDRESSES, f"address {address} from {source} is none of ours")
+
+
+def _check_checksum(settings: Settings, packet: Received) -> None:
+    if not packet.checksum_good and not (settings.unicast and packet.checksum_old):
+        raise PacketError(Fault.CHECKSUM, f"wrong checksum from {packet.source}")
+
+
+def _check_authentication(settings: Settings, packet: Received) -> None:
+    if settings.version == 3:
+        return
+    source, wanted = packet.source, AUTH_TYPES[settings.auth]
+    if packet.auth not in AUTH_TYPES.values():
+        raise PacketError(Fault.AUTH_TYPE, f"authentication type {packet.auth} from {source} is unknown")
+    if packet.auth != wanted or packet.authenticated != (settings.auth == "AH"):
+        text = f"authentication type {packet.auth} from {source}, ours {wanted}"
+        raise PacketError(Fault.AUTH_MISMATCH, text)
+    key = settings.key[:AUTH_LENGTH].ljust(AUTH_LENGTH, b"\0")
+    if settings.auth == "PASS" and not hmac.compare_digest(packet.key, key):
+        raise PacketError(Fault.AUTH_FAILURE, f"wrong password from {source}")
+    if settings.auth == "AH" and not authentic(packet, settings.key):
+        raise PacketError(Fault.AUTH_FAILURE, f"wrong authentication header from {source}")

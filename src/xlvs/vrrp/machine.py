@@ -1,0 +1,328 @@
+"""The state machine of one virtual router (RFC 3768 6, RFC 5798 6), as keepalived runs it.
+
+Every method takes the time in seconds of any clock (best one that nobody sets) and returns what is to
+be done. ``deadline`` is when ``tick`` is to be called next. Packets that have come are to be handed in
+before time is: a process that was stopped for a while must first hear the master.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from xlvs.vrrp.check import check
+from xlvs.vrrp.commands import (
+    AddAddresses,
+    Announce,
+    Become,
+    Command,
+    Event,
+    Log,
+    Notify,
+    RemoveAddresses,
+    Send,
+    State,
+)
+from xlvs.vrrp.packet import STOPPING, Address, Advert, Fault, PacketError, Received
+from xlvs.vrrp.settings import Settings
+
+_STEPS = 256  # of a priority, which the skew is measured in (RFC 5798 6.1)
+
+
+@dataclass(slots=True)
+class Counters:
+    """What an instance has seen, for status and dumps."""
+
+    received: int = 0
+    sent: int = 0
+    became_master: int = 0
+    released_master: int = 0
+    zero_received: int = 0
+    zero_sent: int = 0
+    refused: Counter[Fault] = field(default_factory=Counter)
+
+
+class Machine:
+    """One virtual router on this node.
+
+    ``source`` is the address that its packets come from (None: it has none yet, and sends nothing);
+    ``local`` holds all addresses of this node, whose packets are its own.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.state = State.INIT
+        self.priority = settings.priority
+        self.source: Address | None = settings.source
+        self.local: frozenset[Address] = frozenset()
+        self.faults: frozenset[str] = frozenset()
+        self.counters = Counters()
+        self.since = 0.0  # when the state was entered
+        self.master: Address | None = None  # whom we hear as master
+        self.master_priority = 0
+        self.master_interval = settings.advert
+        self.wants_master = False  # its time is up, and a sync group may hold it back
+        self._now = float("-inf")
+        self._down: float | None = None  # when a backup takes over
+        self._advert: float | None = None  # when a master speaks again
+        self._again: float | None = None  # when it announces its addresses the second time
+        self._again_repeat = 0
+        self._refresh: float | None = None
+        self._preempt: float | None = None  # until when lower masters are put up with
+        self._sequence = 0
+
+    # -- time ---------------------------------------------------------------------------
+
+    @property
+    def deadline(self) -> float | None:
+        """When ``tick`` has something to do; None: never, as it stands."""
+        timers = (self._down, self._advert, self._again, self._refresh)
+        return min((timer for timer in timers if timer is not None), default=None)
+
+    @property
+    def skew(self) -> float:
+        """Seconds by which a backup's patience grows with its lack of priority."""
+        whole = self.master_interval if self.settings.version == 3 else 1.0
+        return (_STEPS - self.priority) * whole / _STEPS
+
+    @property
+    def down_interval(self) -> float:
+        """Seconds of silence after which the master is taken for dead."""
+        return self.settings.down_adverts * self.master_interval + self.skew
+
+    def _advance(self, now: float) -> None:
+        """A clock that is set back takes its deadlines along, lest it wait for the lost time."""
+        if now < self._now:
+            lost = self._now - now
+            for name in ("_down", "_advert", "_again", "_refresh", "_preempt"):
+                timer = getattr(self, name)
+                if timer is not None:
+                    setattr(self, name, timer - lost)
+        self._now = now
+
+    def tick(self, now: float, allowed: bool = True) -> list[Command]:
+        """What is due. ``allowed``: the rest of its sync group may be master too."""
+        self._advance(now)
+        commands: list[Command] = []
+        if self._down is not None and now >= self._down:
+            commands += self._time_is_up(now, allowed)
+        if self._again is not None and now >= self._again:
+            self._again = None
+            commands.append(Announce(self.settings.name, self._again_repeat))
+        if self._refresh is not None and now >= self._refresh:
+            self._refresh = now + self.settings.announcements.master_refresh
+            commands.append(Announce(self.settings.name, self.settings.announcements.master_refresh_repeat))
+        if self._advert is not None and now >= self._advert:
+            # Measured from when it was due, lest lateness add up; but what was missed is not made up.
+            late = now - self._advert
+            self._advert = now + self.settings.advert - (late if late < self.settings.advert else 0.0)
+            commands += self._speak(self.priority)
+        return commands
+
+    def _time_is_up(self, now: float, allowed: bool) -> list[Command]:
+        assert self._down is not None
+        if now - self._down > self.down_interval:
+            # The node was asleep, not the master: listen again before taking anything over.
+            self._down = now + self.down_interval
+            return [Log(f"({self.settings.name}) Time has jumped: listening again")]
+        if not allowed:
+            self.wants_master = True
+            self._down = now + self.master_interval + self.skew
+            return []
+        return [Log(f"({self.settings.name}) Receive advertisement timeout"), *self.become_master(now)]
+
+    # -- coming and going ---------------------------------------------------------------
+
+    def start(self, now: float) -> list[Command]:
+        """Begins: as backup, or in fault if something is down already."""
+        self._advance(now)
+        commands: list[Command] = [RemoveAddresses(self.settings.name)]  # of a process before this one
+        if self.faults:
+            return [*commands, *self._enter(State.FAULT, now)]
+        if self.settings.preempt_delay:
+            self._preempt = now + self.settings.preempt_delay
+        return [*commands, *self.become_backup(now, "(init)")]
+
+    def stop(self, now: float) -> list[Command]:
+        """Ends; a master says so, that the next one need not wait."""
+        self._advance(now)
+        commands: list[Command] = []
+        if self.state is State.MASTER:
+            commands += self._speak(STOPPING)
+            commands.append(Log(f"({self.settings.name}) sent 0 priority"))
+        return [*commands, *self._leave(), *self._enter(State.STOP, now)]
+
+    def become_backup(self, now: float, why: str = "") -> list[Command]:
+        """Gives way, or begins anew; the master's silence counts from here."""
+        self._advance(now)
+        commands = self._leave()
+        # An owner does not wait: nobody else may have its addresses (RFC 5798 6.4.1).
+        immediately = self.settings.owner and self.settings.master and self.state in (State.INIT, State.FAULT)
+        self._down = now if immediately else now + self.down_interval
+        self.wants_master = False
+        commands.append(Log(f"({self.settings.name}) Entering BACKUP STATE {why}".rstrip()))
+        return [*commands, *self._enter(State.BACKUP, now)]
+
+    def become_master(self, now: float) -> list[Command]:
+        """Takes over: says so, then sets the addresses, then tells the segment where they are."""
+        self._advance(now)
+        if self.state is State.MASTER:
+            return []
+        name, announcements = self.settings.name, self.settings.announcements
+        self._down = self._preempt = None
+        self.wants_master = False
+        self.master = self.source
+        self.master_priority = self.priority
+        self.master_interval = self.settings.advert
+        self._advert = now + self.settings.advert
+        if announcements.master_delay:
+            self._again = now + announcements.master_delay
+            self._again_repeat = announcements.master_repeat
+        if announcements.master_refresh:
+            self._refresh = now + announcements.master_refresh
+        commands = self._speak(self.priority)
+        commands += [Log(f"({name}) Entering MASTER STATE"), AddAddresses(name)]
+        commands.append(Announce(name, announcements.master_repeat))
+        return [*commands, *self._enter(State.MASTER, now)]
+
+    def _leave(self) -> list[Command]:
+        """Out of whatever state it is in: timers off, a master's addresses away."""
+        self._down = self._advert = self._again = self._refresh = None
+        self.wants_master = False
+        if self.state is State.MASTER:
+            self.counters.released_master += 1
+            return [RemoveAddresses(self.settings.name)]
+        return []
+
+    def _enter(self, state: State, now: float) -> list[Command]:
+        before, self.state = self.state, state
+        if before is state:
+            return []
+        self.since = now
+        if state is State.MASTER:
+            self.counters.became_master += 1
+        name = self.settings.name
+        return [Become(name, state, before), Notify(name, Event(state.value), self.priority)]
+
+    def _speak(self, priority: int) -> list[Command]:
+        settings = self.settings
+        self._sequence += 1
+        self.counters.sent += 1
+        self.counters.zero_sent += priority == STOPPING
+        addresses, key = settings.addresses, settings.key
+        advert = Advert(
+            version=settings.version,
+            router_id=settings.router_id,
+            priority=priority,
+            interval=settings.advert,
+            addresses=addresses,
+            auth=settings.auth,
+            key=key,
+            sequence=self._sequence,
+        )
+        return [Send(settings.name, advert)]
+
+    # -- what it is told -----------------------------------------------------------------
+
+    def set_faults(self, faults: frozenset[str], now: float) -> list[Command]:
+        """What keeps it from serving (an interface, a script, a fellow of its group), by name."""
+        self._advance(now)
+        had, self.faults = bool(self.faults), faults
+        if had == bool(faults) or self.state in (State.INIT, State.STOP):
+            return []
+        if not faults:
+            return self.become_backup(now)
+        commands: list[Command] = []
+        if self.state is State.MASTER:
+            commands += self._speak(STOPPING)
+        commands += self._leave()
+        commands.append(Log(f"({self.settings.name}) Entering FAULT STATE"))
+        return [*commands, *self._enter(State.FAULT, now)]
+
+    def set_priority(self, priority: int, now: float) -> list[Command]:
+        """The priority in effect: the configured one, and what tracking makes of it."""
+        self._advance(now)
+        if priority == self.priority:
+            return []
+        name = self.settings.name
+        text = f"({name}) Changing effective priority from {self.priority} to {priority}"
+        self.priority = priority
+        commands: list[Command] = [Log(text)]
+        if self.settings.notify_priority and self.state in (State.MASTER, State.BACKUP):
+            commands.append(Notify(name, Event(f"{self.state.value}_PRIORITY"), priority))
+        return commands
+
+    def receive(self, packet: Received, now: float) -> list[Command]:
+        """A packet with this router's id, on its interface."""
+        self._advance(now)
+        if self.state not in (State.BACKUP, State.MASTER):
+            return []
+        try:
+            check(self.settings, self.local, packet, self.master)
+        except PacketError as error:
+            self.counters.refused[error.fault] += 1
+            return [] if error.fault is Fault.OWN else [Log(f"({self.settings.name}) {error}")]
+        self.counters.received += 1
+        self.counters.zero_received += packet.priority == STOPPING
+        if self.state is State.MASTER:
+            return self._as_master(packet, now)
+        return self._as_backup(packet, now)
+
+    def _as_backup(self, packet: Received, now: float) -> list[Command]:
+        name = self.settings.name
+        if self.settings.auth == "AH":
+            self._sequence = packet.sequence  # whoever takes over counts on
+        if packet.priority == STOPPING:
+            self._down = now + self.skew
+            return [Log(f"({name}) Backup received priority 0 advertisement")]
+        if self.settings.preempt and packet.priority < self.priority and not self._patient(now):
+            return []  # unheard: in time this node takes over
+        if self.settings.version == 3:
+            self.master_interval = packet.interval
+        self.master, self.master_priority = packet.source, packet.priority
+        self.wants_master = False
+        self._down = now + self.down_interval
+        return []
+
+    def _patient(self, now: float) -> bool:
+        """A lower master is put up with for ``preempt_delay`` from when it was first heard."""
+        if not self.settings.preempt_delay:
+            return False
+        if self._preempt is None:
+            self._preempt = now + self.settings.preempt_delay
+        return now < self._preempt
+
+    def _as_master(self, packet: Received, now: float) -> list[Command]:
+        name, settings = self.settings.name, self.settings
+        if packet.priority == STOPPING:
+            return self._speak(self.priority)
+        assert self.source is not None or not settings.addresses
+        mine = int(self.source) if self.source is not None else 0
+        ours = (self.priority, mine)
+        theirs = (packet.priority, int(packet.source))
+        if settings.auth == "AH":
+            self._sequence = max(self._sequence, packet.sequence)
+        if theirs <= ours:
+            text = f"({name}) Received advert from {packet.source} with lower priority {packet.priority}"
+            commands: list[Command] = [Log(f"{text}, ours {self.priority}")]
+            if not settings.lower_priority_no_advert:
+                commands += self._speak(self.priority)
+            again = settings.announcements
+            if again.lower_priority_repeat:
+                commands.append(Announce(name, again.lower_priority_repeat))
+                if again.lower_priority_delay:
+                    self._again = now + again.lower_priority_delay
+                    self._again_repeat = again.lower_priority_repeat
+            return [*commands, Notify(name, Event.MASTER_RX_LOWER_PRI, self.priority)]
+        text = f"({name}) Master received advert from {packet.source} with"
+        if packet.priority == self.priority:
+            text += f" same priority {packet.priority} but higher IP address than ours"
+        else:
+            text += f" higher priority {packet.priority}, ours {self.priority}"
+        commands = [Log(text)]
+        if settings.higher_priority_send_advert:
+            commands += self._speak(self.priority)
+        if settings.version == 3:
+            self.master_interval = packet.interval
+        self.master, self.master_priority = packet.source, packet.priority
+        return [*commands, *self.become_backup(now)]
