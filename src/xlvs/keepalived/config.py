@@ -326,6 +326,14 @@ class SyncGroup:
     origins: Origins = field(default_factory=_origins, compare=False)
 
 
+# Exit statuses of ``keepalived -t``, gravest first in _GRAVITY.
+STATUS_FATAL = 2
+STATUS_REFUSED = 5
+STATUS_SECURITY = 6
+STATUS_MISSING = 6
+_GRAVITY = (STATUS_FATAL, STATUS_REFUSED, STATUS_SECURITY)
+
+
 # -- the whole ----------------------------------------------------------------------
 
 
@@ -408,12 +416,21 @@ class Config:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A warning or an error: where, which word, and what was expected."""
+    """A warning or an error: where, which word, and what was expected.
+
+    ``status`` is what ``-t`` exits with on its account, 0 for a mere notice; ``fatal``: nothing
+    can run with this configuration.
+    """
 
     origin: Origin | None
     word: str
     text: str
     fatal: bool = False
+    status: int = STATUS_REFUSED
+
+    def __str__(self) -> str:
+        where = f"({self.origin.file}: Line {self.origin.line}) " if self.origin else ""
+        return f"{where}{self.text}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,3 +439,9 @@ class Outcome:
 
     config: Config | None
     messages: tuple[Message, ...] = ()
+
+    @property
+    def status(self) -> int:
+        """What ``-t`` exits with: 0 for a configuration about which there is nothing to say."""
+        statuses = {message.status for message in self.messages}
+        return next((status for status in _GRAVITY if status in statuses), 0)

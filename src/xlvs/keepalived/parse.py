@@ -1,0 +1,40 @@
+"""A configuration from its file to typed values: every table together, and what holds between blocks."""
+
+from __future__ import annotations
+
+from xlvs.keepalived import tables
+from xlvs.keepalived.config import STATUS_FATAL, Config, Message, Outcome
+from xlvs.keepalived.files import Disk, Files
+from xlvs.keepalived.host import AnyHost, Host
+from xlvs.keepalived.reader import Reader, TooMuch
+from xlvs.keepalived.schema import Fatal, Parser
+
+
+def parse(path: str, files: Files | None = None, config_id: str = "", host: Host | None = None) -> Outcome:
+    """Read the configuration ``path``. Errors never raise: they are messages of the outcome.
+
+    ``config_id`` is what ``@id`` lines are compared with; ``host`` answers for interfaces, users
+    and programs (None: all there are).
+    """
+    messages: list[Message] = []
+    reader = Reader(files or Disk(), config_id, messages.append)
+    parser = Parser(reader, host or AnyHost(), messages)
+    config: Config | None = None
+    try:
+        parser.run(path, tables.TOP)
+        config = _finished(parser)
+    except Fatal:
+        pass
+    except (OSError, TooMuch) as error:
+        messages.append(Message(reader.origin, "", str(error), fatal=True, status=STATUS_FATAL))
+    if any(message.fatal for message in messages):
+        config = None
+    return Outcome(config, tuple(messages))
+
+
+def _finished(parser: Parser) -> Config:
+    """The whole, after each room's last look at it."""
+    fields: dict[str, object] = {}
+    for finish in tables.FINISH:
+        fields.update(finish(parser))
+    return Config(**fields)  # type: ignore[arg-type]  # each finish names fields of Config
