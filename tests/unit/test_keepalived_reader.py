@@ -70,8 +70,9 @@ def test_parameters_are_replaced_when_they_are_used() -> None:
 
 
 def test_definitions_of_many_lines_nest() -> None:
-    text = "$R= \\\n r${V}.${N} \\\n\n@vm s \\\n@no t\n$V= \\\n v${V} { \\\n $N=1 \\\n $R \\\n $N=2 \\\n $R \\\n}\n$V=7\n"
-    assert statements(text.replace("$V= ", "$W= ").replace("$V=7\n", "$V=7\n$W\n")) == [
+    inner = "$R= \\\n r${V}.${N} \\\n\n@vm s \\\n@no t\n"
+    outer = "$W= \\\n v${V} { \\\n $N=1 \\\n $R \\\n $N=2 \\\n $R \\\n}\n"
+    assert statements(inner + outer + "$V=7\n$W\n") == [
         "v7 {",
         "r7.1",
         "s",
