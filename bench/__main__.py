@@ -63,9 +63,8 @@ def _run(chosen: argparse.Namespace) -> tuple[list[Rate], list[tuple[cost.Weighi
             for name, director in _directors(how, chosen.in_guest) if chosen.only != "costs" else ():
                 _say(f"measuring {name}")
                 rates.append(rate.measure(name, director, road, traffic, how))
-            for weighing in cost.WEIGHINGS if chosen.only != "rates" and not chosen.in_guest else ():
-                _say(f"weighing {weighing.name}")
-                costs.append((weighing, cost.weigh(road, traffic, weighing, how)))
+            if chosen.only != "rates" and not chosen.in_guest:
+                costs = cost.weigh_all(road, traffic, how, _say)
         finally:
             traffic.close()
     return rates, costs

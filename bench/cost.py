@@ -11,7 +11,7 @@ import os
 import socket
 import statistics
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
@@ -149,7 +149,26 @@ class Scales:
         return run[2]
 
 
-def weigh(road: Road, traffic: Traffic, weighing: Weighing, effort: Effort) -> float:
+def weigh_all(
+    road: Road, traffic: Traffic, effort: Effort, say: Callable[[str], None]
+) -> list[tuple[Weighing, float]]:
+    """What each line costs. Where something is asked of it: the median of several sittings.
+
+    A director's maps lie elsewhere in memory each time it is made, which is worth some
+    nanoseconds; and the machine may be busy for a while: lines that are compared take turns.
+    """
+    found: dict[Weighing, list[float]] = {weighing: [] for weighing in WEIGHINGS}
+    compared = {weighing.like for weighing in WEIGHINGS}
+    for sitting in range(effort.sittings):
+        for weighing in WEIGHINGS:
+            asked = weighing.most or weighing.like or weighing.name in compared
+            if asked or not sitting:
+                say(f"weighing {weighing.name}")
+                found[weighing].append(_weigh(road, traffic, weighing, effort))
+    return [(weighing, statistics.median(figures)) for weighing, figures in found.items()]
+
+
+def _weigh(road: Road, traffic: Traffic, weighing: Weighing, effort: Effort) -> float:
     """Nanoseconds that the director adds to a packet: the median of the rounds' differences."""
     repeat = effort.fresh if weighing.load.fresh else effort.repeat
     rounds = effort.fresh_rounds if weighing.load.fresh else effort.cost_rounds

@@ -14,6 +14,7 @@ class Effort:
     fresh_rounds: int  # of new flows, which fill the table
     fresh: int  # new flows in each
     cost_rounds: int  # of a cost
+    sittings: int  # of a cost of which something is asked
     repeat: int  # packets in each
     slots: int  # of the connection table: room for all new flows
     settle: float  # seconds after a director was taken off: the kernel frees its tables behind our backs
@@ -24,7 +25,8 @@ FULL = Effort(
     seconds=0.6,
     fresh_rounds=5,
     fresh=200_000,
-    cost_rounds=21,
+    cost_rounds=11,
+    sittings=5,
     repeat=200_000,
     slots=1 << 22,
     settle=1.0,
@@ -36,6 +38,7 @@ QUICK = Effort(
     fresh_rounds=1,
     fresh=5_000,
     cost_rounds=1,
+    sittings=1,
     repeat=5_000,
     slots=1 << 14,
     settle=0.0,
@@ -47,6 +50,7 @@ GUEST = Effort(
     fresh_rounds=3,
     fresh=10_000,
     cost_rounds=1,
+    sittings=1,
     repeat=5_000,
     slots=1 << 17,
     settle=1.0,
