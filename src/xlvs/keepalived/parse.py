@@ -25,7 +25,10 @@ def parse(path: str, files: Files | None = None, config_id: str = "", host: Host
         config = _finished(parser)
     except Fatal:
         pass
-    except (OSError, TooMuch) as error:
+    except OSError:
+        # keepalived -t finds nothing wrong with a file that is not there: so do we, but nothing runs on it.
+        messages.append(Message(None, path, f"Config files missing '{path}'.", fatal=True, status=0))
+    except TooMuch as error:
         messages.append(Message(reader.origin, "", str(error), fatal=True, status=STATUS_FATAL))
     if any(message.fatal for message in messages):
         config = None
