@@ -1,0 +1,67 @@
+"""Tracked files: their numbers, looked at again when their time or size changes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from xlvs.daemon.checks.events import Events, Timer
+from xlvs.health.files import number
+
+_PERIOD = 0.25  # seconds between two looks: a stat of each file is all that one costs
+_LONGEST = 64  # bytes read of a file: more than a number needs
+
+
+class Watcher:
+    """Knows each file's number (``values``), and calls ``told(name)`` when one changes."""
+
+    def __init__(self, events: Events, told: Callable[[str], None]) -> None:
+        self._events, self._told = events, told
+        self._files: dict[str, str] = {}
+        self._seen: dict[str, tuple[int, int, int] | None] = {}
+        self.values: dict[str, int] = {}
+        self._timer: Timer | None = None
+
+    def set(self, files: Mapping[str, str]) -> list[str]:
+        """These paths, by name: those that were there keep what is known of them. The others' names."""
+        for name in [name for name, path in self._files.items() if files.get(name) != path]:
+            del self._seen[name], self.values[name]
+        self._files = dict(files)
+        new = [name for name in self._files if name not in self._seen]
+        for name in new:
+            self._look(name)
+        if self._files and self._timer is None:
+            self._again()
+        return new
+
+    def _again(self) -> None:
+        self._timer = self._events.at(self._events.now() + _PERIOD, self._look_at_all)
+
+    def _look_at_all(self) -> None:
+        self._timer = None
+        for name in self._files:
+            before = self.values[name]
+            if self._look(name) and self.values[name] != before:
+                self._told(name)
+        if self._files:
+            self._again()
+
+    def _look(self, name: str) -> bool:
+        """Read a file that changed; a missing one is 0. True where it was read."""
+        path = self._files[name]
+        try:
+            status = os.stat(path)
+            signature = (status.st_mtime_ns, status.st_size, status.st_ino)
+        except OSError:
+            signature = None
+        if name in self._seen and self._seen[name] == signature:
+            return False
+        self._seen[name] = signature
+        try:
+            with Path(path).open("rb") as file:
+                text = file.read(_LONGEST).decode("ascii", "replace")
+        except OSError:
+            text = ""
+        self.values[name] = number(text)
+        return True

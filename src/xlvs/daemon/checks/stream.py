@@ -1,0 +1,157 @@
+"""Checks over TCP: a connection, TLS on it if wanted, and a dialogue if there is one."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+import struct
+from collections.abc import Callable
+
+from xlvs.daemon.checks.events import READ, WRITE, Events
+from xlvs.daemon.checks.sockets import Unasked, failure, prepared
+from xlvs.health.answers import PASSED, Answer, Dialogue
+from xlvs.health.checks import NetworkCheck
+
+_PIECE = 64 * 1024  # bytes read at a time
+_RESET = struct.pack("ii", 1, 0)  # struct linger: on, no seconds
+
+
+class Stream:
+    """One attempt. ``done`` is called once, unless it is closed before; it never blocks.
+
+    The check's timeout is for the connection, and again for each answer after something was sent.
+    """
+
+    __slots__ = (
+        "_check",
+        "_context",
+        "_dialogue",
+        "_done",
+        "_events",
+        "_name",
+        "_phase",
+        "_socket",
+        "_timer",
+        "_unsent",
+    )
+
+    def __init__(
+        self,
+        events: Events,
+        check: NetworkCheck,
+        done: Callable[[Answer], None],
+        dialogue: Dialogue | None = None,
+        context: ssl.SSLContext | None = None,
+        name: str | None = None,
+    ) -> None:
+        self._events, self._check, self._done = events, check, done
+        self._dialogue, self._context, self._name = dialogue, context, name
+        self._unsent = b""
+        self._phase = self._connected
+        try:
+            self._socket = prepared(check, socket.SOCK_STREAM)
+        except Unasked as refusal:
+            answer = refusal.answer
+            self._timer = events.at(events.now(), lambda: done(answer))
+            return
+        if check.bind_port:
+            # The same port is needed again: no TIME_WAIT is to keep it.
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        events.watch(self._socket.fileno(), WRITE, self._ready)
+        self._timer = events.at(events.now() + check.timeout, self._expired)
+        error = self._socket.connect_ex((str(check.address), check.port))
+        if error not in (0, errno.EINPROGRESS):
+            self._timer.cancel()
+            self._timer = events.at(events.now(), lambda: self._finish(failure(error, "connection failed")))
+
+    def close(self) -> None:
+        """End it without an answer."""
+        self._timer.cancel()
+        if hasattr(self, "_socket") and self._socket.fileno() >= 0:
+            self._events.forget(self._socket.fileno())
+            self._socket.close()
+
+    def _finish(self, answer: Answer) -> None:
+        self.close()
+        self._done(answer)
+
+    def _ready(self) -> None:
+        try:
+            self._phase()
+        except (ssl.SSLWantReadError, BlockingIOError):
+            self._events.change(self._socket.fileno(), READ)
+        except ssl.SSLWantWriteError:
+            self._events.change(self._socket.fileno(), WRITE)
+        except ssl.SSLError as error:
+            self._finish(Answer(False, f"TLS: {error.reason or error}"))
+        except OSError as error:
+            self._finish(failure(error.errno or errno.EIO, "connection failed"))
+
+    def _expired(self) -> None:
+        texts = {"_connected": "Timeout connecting", "_shake_hands": "Timeout of the TLS handshake"}
+        self._finish(Answer(False, texts.get(self._phase.__name__, "Timeout reading")))
+
+    # -- phases, in order ---------------------------------------------------------------
+
+    def _connected(self) -> None:
+        error = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            self._finish(failure(error, "connection failed"))
+        elif self._context is not None:
+            self._events.forget(self._socket.fileno())
+            self._socket = self._context.wrap_socket(
+                self._socket, do_handshake_on_connect=False, server_hostname=self._name
+            )
+            self._events.watch(self._socket.fileno(), WRITE, self._ready)
+            self._phase = self._shake_hands
+            self._patience()
+            self._phase()
+        else:
+            self._open()
+
+    def _shake_hands(self) -> None:
+        assert isinstance(self._socket, ssl.SSLSocket)
+        self._socket.do_handshake()
+        self._open()
+
+    def _open(self) -> None:
+        if self._dialogue is None:
+            self._finish(PASSED)
+            return
+        self._phase = self._talk
+        self._take(self._dialogue.opened())
+
+    def _talk(self) -> None:
+        """Send what is left to send, then read all there is."""
+        assert self._dialogue is not None
+        while self._unsent:
+            self._unsent = self._unsent[self._socket.send(self._unsent) :]
+        while True:
+            try:
+                data = self._socket.recv(_PIECE)
+            except ConnectionError:
+                self._finish(self._dialogue.ended())
+                return
+            if not data:
+                self._finish(self._dialogue.ended())
+                return
+            if self._take(self._dialogue.received(data)):
+                return
+
+    def _take(self, step: bytes | Answer) -> bool:
+        """What the dialogue says; True where that leaves nothing to read now."""
+        if isinstance(step, Answer):
+            self._finish(step)
+            return True
+        if step:
+            self._unsent += step
+            self._patience()
+            self._events.change(self._socket.fileno(), WRITE)
+            return True
+        self._events.change(self._socket.fileno(), READ)
+        return False
+
+    def _patience(self) -> None:
+        self._timer.cancel()
+        self._timer = self._events.at(self._events.now() + self._check.timeout, self._expired)
