@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from xlvs.errors import XlvsError
-from xlvs.lab import build, namespaces, wire
+from xlvs.lab import build, namespaces, pair, wire
 from xlvs.lab.topology import (
     CLIENTS,
     LOCAL_ADDRESSES,
@@ -29,6 +29,7 @@ examples:
   xlvs lab exec client -- curl http://10.1.252.161
   xlvs lab exec director -- xlvs ipvsadm -Ln
   xlvs lab up --name far --method fullnat --local-addresses 28
+  xlvs lab up --name two --pair --method dr
   xlvs lab loss 2 --reorder 10
   xlvs lab down
 """
@@ -72,6 +73,14 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--no-toa", action="store_true", help="method fullnat: leave real servers in the dark about clients"
     )
+    up.add_argument(
+        "--pair",
+        nargs="?",
+        choices=pair.PROGRAMS,
+        const="xlvs",
+        default="",
+        help="two directors: 'xlvs keepalived' runs them, or the real keepalived elects (VRRP alone)",
+    )
     up.add_argument("--ipv6", action="store_true", help="IPv6 beside IPv4, with a service in each")
     up.add_argument("--no-rules", action="store_true", help="leave the director without a service")
     _name(up)
@@ -93,7 +102,9 @@ def _parser() -> argparse.ArgumentParser:
 
     execute = verbs.add_parser("exec", help="run a command on a node, as ip netns exec does")
     _name(execute)
-    execute.add_argument("node", metavar="NODE", help="client, router, director, rs1, rs2, ...")
+    execute.add_argument(
+        "node", metavar="NODE", help="client, router, director, director2 (of a pair), rs1, rs2, ..."
+    )
     execute.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND [ARGUMENT]...")
     execute.set_defaults(run=_exec)
 
@@ -123,6 +134,8 @@ def _up(chosen: argparse.Namespace) -> int:
         raise XlvsError("--tun-type goes with --method tun only")
     if method is not Method.FULLNAT and (chosen.no_toa or chosen.local_addresses is not None):
         raise XlvsError("--local-addresses and --no-toa go with --method fullnat only")
+    if chosen.pair == "xlvs" and chosen.no_rules:
+        raise XlvsError("--no-rules leaves the daemon of a --pair without a service: leave it out")
     lab = build.Lab(
         chosen.name,
         method,
@@ -130,6 +143,7 @@ def _up(chosen: argparse.Namespace) -> int:
         chosen.ipv6,
         tunnel=tunnel,
         toa=not chosen.no_toa,
+        pair=chosen.pair,
         local_addresses=LOCAL_ADDRESSES if chosen.local_addresses is None else chosen.local_addresses,
     )
     build.up(lab, rules=not chosen.no_rules, say=_say)
@@ -179,6 +193,7 @@ def _list(chosen: argparse.Namespace) -> int:
         return 0
     for lab in labs:
         families = "IPv4 and IPv6" if lab.ipv6 else "IPv4"
+        families += f", a pair by {lab.pair}" if lab.pair else ""
         unfinished = "" if lab.finished else "; half built: xlvs lab down removes it"
         print(f"{lab.name}: {lab.method.value}, {lab.real_servers} real servers, {families}{unfinished}")
         for node in lab.topology.nodes:
@@ -191,6 +206,7 @@ def _described(lab: build.Lab) -> dict[str, object]:
         "name": lab.name,
         "method": lab.method.value,
         "ipv6": lab.ipv6,
+        "pair": lab.pair,
         "finished": lab.finished,
         "vips": list(lab.topology.vips),
         "nodes": [

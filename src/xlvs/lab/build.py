@@ -57,10 +57,11 @@ class Lab:
     tunnel: Encapsulation = Encapsulation.IPIP
     local_addresses: int = LOCAL_ADDRESSES
     toa: bool = True  # FULLNAT's real servers show the client
+    pair: str = ""  # two directors, and the program that speaks VRRP on them: one of pair.PROGRAMS
 
     @cached_property
     def topology(self) -> Topology:
-        return make(self.method, self.real_servers, self.ipv6, self.local_addresses)
+        return make(self.method, self.real_servers, self.ipv6, self.local_addresses, bool(self.pair))
 
     @property
     def folder(self) -> str:
@@ -117,6 +118,7 @@ class Lab:
             "tunnel": self.tunnel.value,
             "local_addresses": self.local_addresses,
             "toa": self.toa,
+            "pair": self.pair,
             "finished": finished,
         }
         with open(f"{path}.new", "w", encoding="ascii") as file:
@@ -158,6 +160,7 @@ def load(name: str) -> Lab:
             tunnel=Encapsulation(state.get("tunnel", "ipip")),
             local_addresses=state.get("local_addresses", LOCAL_ADDRESSES),
             toa=state.get("toa", True),
+            pair=state.get("pair", ""),
         )
     except PermissionError as error:
         raise XlvsError("labs are root's: run this as root") from error
@@ -180,6 +183,10 @@ def up(lab: Lab, rules: bool = True, say: Say = lambda _: None) -> Lab:
         try:
             machines(lab, say)
             _direct(lab, rules, say)
+            if lab.pair:
+                from xlvs.lab import pair  # which imports this module
+
+                pair.start(lab, say)
             lab.save(finished=True)
         except BaseException:
             with undisturbed():
@@ -250,18 +257,23 @@ def _nginx(lab: Lab, number: int) -> list[str]:
 
 
 def _direct(lab: Lab, rules: bool, say: Say) -> None:
-    interfaces = [port.name for port in lab.topology.director.interfaces]
-    say(f"director# xlvs up {' '.join(interfaces)}")
-    lab.run("director", xlvs("up", *interfaces))
-    if rules:
-        lines = rule_lines(lab.topology, tunnel=lab.tunnel)
-        for line in lines:
-            say(f"director# xlvs ipvsadm {line}")
-        lab.run("director", xlvs("ipvsadm", "-R"), "".join(f"{line}\n" for line in lines))
+    for number, node in enumerate(lab.topology.directors):
+        interfaces = [port.name for port in node.interfaces]
+        say(f"{node.name}# xlvs up {' '.join(interfaces)}")
+        lab.run(node.name, xlvs("up", *interfaces))
+        # Of a pair xlvs's own daemon makes the services.
+        if rules and lab.pair != "xlvs":
+            lines = rule_lines(lab.topology, tunnel=lab.tunnel, director=number)
+            for line in lines:
+                say(f"{node.name}# xlvs ipvsadm {line}")
+            lab.run(node.name, xlvs("ipvsadm", "-R"), "".join(f"{line}\n" for line in lines))
 
 
 def rule_lines(
-    topology: Topology, scheduler: str = "rr", tunnel: Encapsulation = Encapsulation.IPIP
+    topology: Topology,
+    scheduler: str = "rr",
+    tunnel: Encapsulation = Encapsulation.IPIP,
+    director: int = 0,
 ) -> list[str]:
     """The service with all real servers, as lines of ``ipvsadm -R``; both families where there are two."""
     lines = []
@@ -269,7 +281,7 @@ def rule_lines(
         service = f"-t {topology.service(ipv6)}"
         lines.append(f"-A {service} -s {scheduler}")
         if topology.local_addresses:
-            lines.append(f"-P {service} -z {topology.pool(ipv6)}")
+            lines.append(f"-P {service} -z {topology.pool(ipv6, director)}")
         for number in range(1, len(topology.real_servers) + 1):
             server = host_port(topology.rip(number, ipv6))
             lines.append(f"-a {service} -r {server} {topology.method.option}{tunnel.options}")
@@ -292,9 +304,8 @@ def _wire(lab: Lab) -> None:
     namespaces.batch(wires, switch)
     for node in topology.nodes:
         namespaces.batch(_node_lines(node), lab.namespace(node.name))
-    for port in topology.director.interfaces:
+    for end in [f"{node.name}-{port.name}" for node in topology.directors for port in node.interfaces]:
         # XDP frames redirected into a veth arrive only where the far end polls: GRO switches that on.
-        end = f"director-{port.name}"
         namespaces.run(namespaces.inside(switch, ["ethtool", "-K", end, "gro", "on"]))
         if lab.tunnel is Encapsulation.GRE:
             # A real wire merges nothing; Linux would, and forget GRE's checksum as it cuts again.
@@ -336,7 +347,9 @@ def _tear_down(lab: Lab, say: Say) -> None:
     # What stands in maps and pins does not go with a namespace: take it back by the users' own commands.
     undo = [(node.name, xlvs("realserver", "undo")) for node in lab.topology.real_servers]
     undo += [(f"rs{number}", xlvs("toa", "detach", "--cgroup", folder)) for number, folder in _cgroups(lab)]
-    undo.append(("director", xlvs("down")))
+    undo += [(node.name, xlvs("down")) for node in lab.topology.directors]
+    if lab.pair:  # whose daemons would go on changing things
+        namespaces.kill_processes({lab.namespace(node.name) for node in lab.topology.directors} & set(spaces))
     troubles = namespaces.try_all(
         lab.typed(node, command) for node, command in undo if lab.namespace(node) in spaces
     )

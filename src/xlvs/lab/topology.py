@@ -30,7 +30,7 @@ _IPV4 = {
     FRONT: "10.1.{}/16",
     BACK: "192.168.22.{}/24",
     BACK2: "192.168.23.{}/24",
-    INSIDE: "10.2.0.{}/16",
+    INSIDE: "10.2.{}/16",
 }
 _IPV6 = {
     CLIENTS: "2001:db8:1::{}/64",
@@ -112,8 +112,9 @@ class Node:
 class Topology:
     """The whole lab. ``vips`` has the IPv4 VIP and, in a lab with IPv6, the IPv6 one.
 
-    ``inside`` is the inside router of a lab of FULLNAT; ``local_addresses`` are how many it has
-    of each family.
+    ``inside`` is the inside router of a lab of FULLNAT; ``local_addresses`` are how many each
+    director has of each family. In a lab with a pair of directors ``backup`` is the second, and
+    the addresses that VRRP moves are on neither.
     """
 
     method: Method
@@ -124,6 +125,18 @@ class Topology:
     real_servers: tuple[Node, ...]
     inside: Node | None = None
     local_addresses: int = 0
+    backup: Node | None = None
+
+    @property
+    def directors(self) -> tuple[Node, ...]:
+        return (self.director, self.backup) if self.backup else (self.director,)
+
+    @property
+    def moving(self) -> tuple[tuple[str, str], ...]:
+        """What VRRP moves between a pair: addresses with prefix lengths, each with its interface."""
+        vips = [(f"{vip}/{128 if ':' in vip else 32}", "eth0") for vip in self.vips]
+        gateways = [(address, "eth1") for address in _addresses(BACK, "1", "1", self.ipv6)]
+        return (*vips, *(gateways if self.method is Method.NAT else []))
 
     @property
     def vips(self) -> tuple[str, ...]:
@@ -132,7 +145,7 @@ class Topology:
     @property
     def nodes(self) -> tuple[Node, ...]:
         routers = (self.inside,) if self.inside else ()
-        return (self.client, self.router, self.director, *routers, *self.real_servers)
+        return (self.client, self.router, *self.directors, *routers, *self.real_servers)
 
     @property
     def segments(self) -> list[str]:
@@ -142,9 +155,10 @@ class Topology:
         """The address of real server ``number``, counted from 1 as RS1 is."""
         return self.real_servers[number - 1].addresses[1 if ipv6 else 0]
 
-    def pool(self, ipv6: bool = False) -> str:
-        """FULLNAT's local addresses of a family, as ``ipvsadm -z`` takes them."""
-        first, last = _local(0, ipv6), _local(self.local_addresses - 1, ipv6)
+    def pool(self, ipv6: bool = False, director: int = 0) -> str:
+        """A director's local addresses of a family for FULLNAT, as ``ipvsadm -z`` takes them."""
+        first = _local(director, 0, ipv6)
+        last = _local(director, self.local_addresses - 1, ipv6)
         return first if first == last else f"{first}-{last}"
 
     @property
@@ -166,8 +180,13 @@ def host_port(address: str, port: int = PORT) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def _local(number: int, ipv6: bool) -> str:
-    return str(ip_address(_LOCALS[ipv6]) + number)
+def _local(director: int, number: int, ipv6: bool) -> str:
+    return str(ip_address(_LOCALS[ipv6]) + director * MOST_LOCAL_ADDRESSES + number)
+
+
+def _addresses(segment: str, host4: str, host6: str, ipv6: bool) -> tuple[str, ...]:
+    """A host's addresses in a segment, with prefix lengths."""
+    return (_IPV4[segment].format(host4), *([_IPV6[segment].format(host6)] if ipv6 else []))
 
 
 def make(
@@ -175,6 +194,7 @@ def make(
     real_servers: int = 2,
     ipv6: bool = False,
     local_addresses: int = LOCAL_ADDRESSES,
+    pair: bool = False,
 ) -> Topology:
     """Describe a lab.
 
@@ -183,6 +203,7 @@ def make(
     are in another network, behind the router. FULLNAT: they are in two networks behind an
     inside router of their own, which knows nobody but them and the director's inside. Outside
     NAT their gateway is a router, so that only FULLNAT's replies pass the director.
+    ``pair``: two directors side by side; the VIP and NAT's gateway are whose VRRP says.
     """
     if not 1 <= real_servers <= MOST_REAL_SERVERS:
         raise XlvsError(f"a lab has 1 to {MOST_REAL_SERVERS} real servers, not {real_servers}")
@@ -190,30 +211,43 @@ def make(
         raise XlvsError(f"a lab has 1 to {MOST_LOCAL_ADDRESSES} local addresses, not {local_addresses}")
 
     def interface(name: str, segment: str, host4: str, host6: str) -> Interface:
-        addresses = (_IPV4[segment].format(host4),)
-        return Interface(name, segment, (*addresses, _IPV6[segment].format(host6)) if ipv6 else addresses)
+        return Interface(name, segment, _addresses(segment, host4, host6, ipv6))
 
     fullnat = method is Method.FULLNAT
     router_ports = [interface("eth0", CLIENTS, "1", "1"), interface("eth1", FRONT, "0.1", "1")]
-    front = interface("eth0", FRONT, "252.160", "160")
-    front = Interface("eth0", FRONT, (*front.addresses, f"{VIP4}/32", *([f"{VIP6}/128"] if ipv6 else [])))
-    director_ports = [front]
     inside_ports: list[Interface] = []
     segments = [FRONT if method is Method.DR else BACK]
     if fullnat:
         segments.append(BACK2)
-        inside_ports = [interface("eth0", INSIDE, "1", "1")]
+        inside_ports = [interface("eth0", INSIDE, "0.1", "1")]
         inside_ports += [interface(f"eth{at}", each, "1", "1") for at, each in enumerate(segments, 1)]
-        director_ports.append(_with_locals(interface("eth1", INSIDE, "160", "160"), local_addresses, ipv6))
         gateways = inside_ports[1:]
     elif method is Method.NAT:
-        director_ports.append(interface("eth1", BACK, "1", "1"))
-        gateways = director_ports[1:]
+        gateways = [interface("eth1", BACK, "1", "1")]  # a single director's, or one that moves
     elif method is Method.TUN:
         router_ports.append(interface("eth2", BACK, "1", "1"))
         gateways = router_ports[2:]
     else:
         gateways = router_ports[1:]
+
+    def director(number: int) -> Node:
+        host = 160 - number
+        front = interface("eth0", FRONT, f"252.{host}", f"{host}")
+        vips = () if pair else (f"{VIP4}/32", *([f"{VIP6}/128"] if ipv6 else []))
+        ports = [Interface("eth0", FRONT, (*front.addresses, *vips))]
+        if fullnat:
+            back = interface("eth1", INSIDE, f"0.{host}", f"{host}")
+            ports.append(_with_locals(back, number, local_addresses, ipv6))
+        elif method is Method.NAT:
+            own = f"{2 + number}" if pair else "1"
+            ports.append(interface("eth1", BACK, own, own))
+        return Node(
+            "director2" if number else "director",
+            tuple(ports),
+            _bare(router_ports[1]),
+            forwarding=True,
+            routes=_routes(segments, _bare(inside_ports[0])) if fullnat else (),
+        )
 
     servers = []
     for number in range(1, real_servers + 1):
@@ -227,16 +261,11 @@ def make(
         ipv6=ipv6,
         client=Node("client", (interface("eth0", CLIENTS, "10", "10"),), _bare(router_ports[0])),
         router=Node("router", tuple(router_ports), forwarding=True),
-        director=Node(
-            "director",
-            tuple(director_ports),
-            _bare(router_ports[1]),
-            forwarding=True,
-            routes=_routes(segments, _bare(inside_ports[0])) if fullnat else (),
-        ),
+        director=director(0),
         real_servers=tuple(servers),
         inside=Node("inside", tuple(inside_ports), forwarding=True) if fullnat else None,
         local_addresses=local_addresses if fullnat else 0,
+        backup=director(1) if pair else None,
     )
 
 
@@ -245,10 +274,10 @@ def _bare(port: Interface) -> tuple[str, ...]:
     return tuple(address.partition("/")[0] for address in port.addresses)
 
 
-def _with_locals(port: Interface, count: int, ipv6: bool) -> Interface:
-    """The director's inside interface, with local addresses beside its own."""
+def _with_locals(port: Interface, director: int, count: int, ipv6: bool) -> Interface:
+    """A director's inside interface, with local addresses beside its own."""
     pools = [(False, 32), *([(True, 128)] if ipv6 else [])]
-    added = [f"{_local(number, six)}/{length}" for six, length in pools for number in range(count)]
+    added = [f"{_local(director, number, six)}/{length}" for six, length in pools for number in range(count)]
     return Interface(port.name, port.segment, (*port.addresses, *added))
 
 
@@ -263,12 +292,14 @@ def _routes(segments: list[str], gateways: tuple[str, ...]) -> tuple[tuple[str, 
 
 def drawing(topology: Topology) -> str:
     """A few lines of text that show who stands where (IPv4 addresses)."""
-    router, director = topology.router, topology.director
+    router = topology.router
     names = [f"{node.name} {node.addresses[0]}" for node in topology.real_servers]
     client = f"client {topology.client.addresses[0]}"
     vip = f"VIP {VIP4}"
+    if topology.backup:
+        vip = f"and director2; {vip} is one's"
     if topology.method is Method.NAT:
-        dip = director.interfaces[1].addresses[0].partition("/")[0]
+        dip = _bare(Interface("eth1", BACK, _addresses(BACK, "1", "1", False)))[0]
         head = f"{client} ── router ── director ({vip}, DIP {dip})"
         column = head.index("director") + 3
         note = "gateway: the DIP, so replies pass the director"
@@ -279,11 +310,11 @@ def drawing(topology: Topology) -> str:
         return _tree(head, head.rindex("inside") + 2, names, note)
     if topology.method is Method.DR:
         head = f"{client} ── router ─┬─ director ({vip})"
-        note = f"{vip} on lo, ARP silent; gateway: the router"
+        note = f"VIP {VIP4} on lo, ARP silent; gateway: the router"
         return _tree(head, head.index("┬"), names, note)
     back = router.interfaces[2].addresses[0].partition("/")[0]
     head = f"{client} ── router ─┬─ director ({vip})"
-    note = f"another network, behind the router ({back}); decapsulate; {vip} on lo"
+    note = f"another network, behind the router ({back}); decapsulate; VIP {VIP4} on lo"
     return _tree(head, head.index("┬"), names, note)
 
 
