@@ -115,8 +115,8 @@ def test_preemption_waits_as_it_is_told() -> None:
     for second in range(1, 13):
         node.receive(heard(50), float(second))
         assert node.tick(float(second)) == []
-    # Patient for the 9 adverts before 10 s, then deaf: silence counts from the last one heard.
-    assert node.deadline == 9 + 3 + 156 / 256
+    # Patient until 11 s, 10 after it was first heard, then deaf: silence counts from the last one heard.
+    assert node.deadline == 10 + 3 + 156 / 256
 
 
 def test_a_fault_takes_a_master_down_and_its_end_brings_a_backup() -> None:

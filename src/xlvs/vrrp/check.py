@@ -32,45 +32,47 @@ def check(
     if settings.unicast and settings.check_unicast_source and source not in settings.peers:
         raise PacketError(Fault.SOURCE, f"unicast source address {source} not a unicast peer")
     if not settings.unicast and packet.ttl != TTL:
-        raise PacketError(Fault.TTL, f"invalid TTL/HL {packet.ttl} from {source}, expect {TTL}")
+        raise PacketError(Fault.TTL, f"invalid TTL/HL. Received {packet.ttl} and expect {TTL}")
     if packet.version != settings.version:
-        text = f"version {packet.version} from {source}, expect {settings.version}"
+        text = f"wrong version. Received {packet.version} and expect {settings.version}"
         raise PacketError(Fault.VERSION, text)
     _check_checksum(settings, packet)
     _check_authentication(settings, packet)
     if settings.version == 2 and packet.interval != settings.advert:
-        text = f"advertisement interval {packet.interval:g} from {source}, ours {settings.advert:g}"
+        text = f"advertisement interval mismatch mine={settings.advert:g} sec rcv'd={packet.interval:g} sec"
         raise PacketError(Fault.INTERVAL, text)
     if settings.version == 3 and packet.interval == 0 and packet.priority != STOPPING:
         # With no interval no time would ever pass without an advert: every backup would take over.
         raise PacketError(Fault.INTERVAL, f"advertisement interval 0 from {source}")
     if settings.skip_known_addresses and source == known:
         return
-    if len(packet.addresses) != len(settings.addresses):
-        text = f"{len(packet.addresses)} addresses from {source}, ours {len(settings.addresses)}"
+    theirs, ours = len(packet.addresses), len(settings.addresses)
+    if theirs != ours:
+        text = f"received an unexpected ip number count {theirs}, expected {ours}!"
         raise PacketError(Fault.ADDRESSES, text)
-    ours = set(settings.addresses)
-    for address in packet.addresses:
-        if address not in ours:
-            raise PacketError(Fault.ADDRESSES, f"address {address} from {source} is none of ours")
+    told = set(packet.addresses)
+    for address in settings.addresses:
+        if address not in told:
+            text = f"ip address associated with VRID {settings.router_id} not present in MASTER advert"
+            raise PacketError(Fault.ADDRESSES, f"{text}: {address}")
 
 
 def _check_checksum(settings: Settings, packet: Received) -> None:
     if not packet.checksum_good and not (settings.unicast and packet.checksum_old):
-        raise PacketError(Fault.CHECKSUM, f"wrong checksum from {packet.source}")
+        raise PacketError(Fault.CHECKSUM, f"Invalid VRRPv{packet.version} checksum")
 
 
 def _check_authentication(settings: Settings, packet: Received) -> None:
     if settings.version == 3:
         return
-    source, wanted = packet.source, AUTH_TYPES[settings.auth]
+    wanted = AUTH_TYPES[settings.auth]
     if packet.auth not in AUTH_TYPES.values():
-        raise PacketError(Fault.AUTH_TYPE, f"authentication type {packet.auth} from {source} is unknown")
+        raise PacketError(Fault.AUTH_TYPE, f"received an unknown authentication type {packet.auth}")
     if packet.auth != wanted or packet.authenticated != (settings.auth == "AH"):
-        text = f"authentication type {packet.auth} from {source}, ours {wanted}"
-        raise PacketError(Fault.AUTH_MISMATCH, text)
+        raise PacketError(Fault.AUTH_MISMATCH, f"received a {packet.auth} auth, expecting {wanted}!")
     key = settings.key[:AUTH_LENGTH].ljust(AUTH_LENGTH, b"\0")
     if settings.auth == "PASS" and not hmac.compare_digest(packet.key, key):
-        raise PacketError(Fault.AUTH_FAILURE, f"wrong password from {source}")
+        raise PacketError(Fault.AUTH_FAILURE, "received an invalid passwd!")
     if settings.auth == "AH" and not authentic(packet, settings.key):
-        raise PacketError(Fault.AUTH_FAILURE, f"wrong authentication header from {source}")
+        text = "IPSEC-AH : invalid IPSEC HMAC-MD5 value. Due to fields mutation or bad password !"
+        raise PacketError(Fault.AUTH_FAILURE, text)

@@ -23,9 +23,10 @@ from xlvs.vrrp.commands import (
     Send,
     State,
 )
-from xlvs.vrrp.packet import STOPPING, Address, Advert, Fault, PacketError, Received
+from xlvs.vrrp.packet import OWNER, STOPPING, Address, Advert, Fault, PacketError, Received
 from xlvs.vrrp.settings import Settings
 
+_AGAIN = 64  # announcements that may be waiting
 _STEPS = 256  # of a priority, which the skew is measured in (RFC 5798 6.1)
 
 
@@ -61,14 +62,14 @@ class Machine:
         self.master: Address | None = None  # whom we hear as master
         self.master_priority = 0
         self.master_interval = settings.advert
+        self.reduced = False  # an owner that met another owner
         self.wants_master = False  # its time is up, and a sync group may hold it back
         self._now = float("-inf")
         self._down: float | None = None  # when a backup takes over
         self._advert: float | None = None  # when a master speaks again
-        self._again: float | None = None  # when it announces its addresses the second time
-        self._again_repeat = 0
+        self._again: list[tuple[float, int]] = []  # when its addresses are announced again, and how often
         self._refresh: float | None = None
-        self._preempt: float | None = None  # until when lower masters are put up with
+        self._patient_until: float | None = None  # lower masters are put up with
         self._sequence = 0
 
     # -- time ---------------------------------------------------------------------------
@@ -76,7 +77,7 @@ class Machine:
     @property
     def deadline(self) -> float | None:
         """When ``tick`` has something to do; None: never, as it stands."""
-        timers = (self._down, self._advert, self._again, self._refresh)
+        timers = (self._down, self._advert, self._refresh, *(time for time, _ in self._again[:1]))
         return min((timer for timer in timers if timer is not None), default=None)
 
     @property
@@ -94,10 +95,11 @@ class Machine:
         """A clock that is set back takes its deadlines along, lest it wait for the lost time."""
         if now < self._now:
             lost = self._now - now
-            for name in ("_down", "_advert", "_again", "_refresh", "_preempt"):
+            for name in ("_down", "_advert", "_refresh", "_patient_until"):
                 timer = getattr(self, name)
                 if timer is not None:
                     setattr(self, name, timer - lost)
+            self._again = [(timer - lost, repeat) for timer, repeat in self._again]
         self._now = now
 
     def tick(self, now: float, allowed: bool = True) -> list[Command]:
@@ -106,9 +108,8 @@ class Machine:
         commands: list[Command] = []
         if self._down is not None and now >= self._down:
             commands += self._time_is_up(now, allowed)
-        if self._again is not None and now >= self._again:
-            self._again = None
-            commands.append(Announce(self.settings.name, self._again_repeat))
+        while self._again and now >= self._again[0][0]:
+            commands.append(Announce(self.settings.name, self._again.pop(0)[1]))
         if self._refresh is not None and now >= self._refresh:
             self._refresh = now + self.settings.announcements.master_refresh
             commands.append(Announce(self.settings.name, self.settings.announcements.master_refresh_repeat))
@@ -139,29 +140,32 @@ class Machine:
         commands: list[Command] = [RemoveAddresses(self.settings.name)]  # of a process before this one
         if self.faults:
             return [*commands, *self._enter(State.FAULT, now)]
-        if self.settings.preempt_delay:
-            self._preempt = now + self.settings.preempt_delay
+        if self.settings.owner and self.settings.master:
+            # An owner does not wait: nobody else may have its addresses (RFC 5798 6.4.1).
+            return [*commands, *self.become_master(now)]
         return [*commands, *self.become_backup(now, "(init)")]
 
     def stop(self, now: float) -> list[Command]:
         """Ends; a master says so, that the next one need not wait."""
         self._advance(now)
-        commands: list[Command] = []
-        if self.state is State.MASTER:
-            commands += self._speak(STOPPING)
-            commands.append(Log(f"({self.settings.name}) sent 0 priority"))
-        return [*commands, *self._leave(), *self._enter(State.STOP, now)]
+        return [*self._farewell(), *self._leave(), *self._enter(State.STOP, now)]
+
+    def _farewell(self) -> list[Command]:
+        if self.state is not State.MASTER:
+            return []
+        return [*self._speak(STOPPING), Log(f"({self.settings.name}) sent 0 priority")]
 
     def become_backup(self, now: float, why: str = "") -> list[Command]:
         """Gives way, or begins anew; the master's silence counts from here."""
         self._advance(now)
         commands = self._leave()
-        # An owner does not wait: nobody else may have its addresses (RFC 5798 6.4.1).
-        immediately = self.settings.owner and self.settings.master and self.state in (State.INIT, State.FAULT)
-        self._down = now if immediately else now + self.down_interval
-        self.wants_master = False
+        self._down = now + self.down_interval
         commands.append(Log(f"({self.settings.name}) Entering BACKUP STATE {why}".rstrip()))
         return [*commands, *self._enter(State.BACKUP, now)]
+
+    def yield_(self, now: float) -> list[Command]:
+        """A master steps down of itself, and says so."""
+        return [*self._farewell(), *self.become_backup(now)]
 
     def become_master(self, now: float) -> list[Command]:
         """Takes over: says so, then sets the addresses, then tells the segment where they are."""
@@ -169,15 +173,13 @@ class Machine:
         if self.state is State.MASTER:
             return []
         name, announcements = self.settings.name, self.settings.announcements
-        self._down = self._preempt = None
+        self._down = self._patient_until = None
         self.wants_master = False
         self.master = self.source
         self.master_priority = self.priority
         self.master_interval = self.settings.advert
         self._advert = now + self.settings.advert
-        if announcements.master_delay:
-            self._again = now + announcements.master_delay
-            self._again_repeat = announcements.master_repeat
+        self._announce_again(now, announcements.master_delay, announcements.master_repeat)
         if announcements.master_refresh:
             self._refresh = now + announcements.master_refresh
         commands = self._speak(self.priority)
@@ -185,9 +187,15 @@ class Machine:
         commands.append(Announce(name, announcements.master_repeat))
         return [*commands, *self._enter(State.MASTER, now)]
 
+    def _announce_again(self, now: float, delay: float, repeat: int) -> None:
+        """Every cause has its own second time, in a bounded number: a peer may be mad."""
+        if delay and repeat and len(self._again) < _AGAIN:
+            self._again = sorted([*self._again, (now + delay, repeat)])
+
     def _leave(self) -> list[Command]:
         """Out of whatever state it is in: timers off, a master's addresses away."""
-        self._down = self._advert = self._again = self._refresh = None
+        self._down = self._advert = self._refresh = None
+        self._again = []
         self.wants_master = False
         if self.state is State.MASTER:
             self.counters.released_master += 1
@@ -232,21 +240,21 @@ class Machine:
             return []
         if not faults:
             return self.become_backup(now)
-        commands: list[Command] = []
-        if self.state is State.MASTER:
-            commands += self._speak(STOPPING)
-        commands += self._leave()
-        commands.append(Log(f"({self.settings.name}) Entering FAULT STATE"))
-        return [*commands, *self._enter(State.FAULT, now)]
+        commands: list[Command] = [Log(f"({self.settings.name}) Entering FAULT STATE"), *self._farewell()]
+        return [*commands, *self._leave(), *self._enter(State.FAULT, now)]
 
     def set_priority(self, priority: int, now: float) -> list[Command]:
         """The priority in effect: the configured one, and what tracking makes of it."""
         self._advance(now)
+        if self.reduced:
+            priority = min(priority, OWNER - 1)
         if priority == self.priority:
             return []
         name = self.settings.name
         text = f"({name}) Changing effective priority from {self.priority} to {priority}"
-        self.priority = priority
+        skew, self.priority = self.skew, priority
+        if self._down is not None:
+            self._down += self.skew - skew
         commands: list[Command] = [Log(text)]
         if self.settings.notify_priority and self.state in (State.MASTER, State.BACKUP):
             commands.append(Notify(name, Event(f"{self.state.value}_PRIORITY"), priority))
@@ -259,6 +267,7 @@ class Machine:
             return []
         try:
             check(self.settings, self.local, packet, self.master)
+            self._count(packet)
         except PacketError as error:
             self.counters.refused[error.fault] += 1
             return [] if error.fault is Fault.OWN else [Log(f"({self.settings.name}) {error}")]
@@ -268,61 +277,88 @@ class Machine:
             return self._as_master(packet, now)
         return self._as_backup(packet, now)
 
+    def _count(self, packet: Received) -> None:
+        """An AH sender's number climbs, whoever is the master: the next one counts on (RFC 2402 3.4.3)."""
+        if self.settings.auth != "AH":
+            return
+        if packet.sequence <= self._sequence:
+            text = f"IPSEC-AH : sequence number {packet.sequence} already processed. Packet dropped."
+            raise PacketError(Fault.AUTH_FAILURE, f"{text} Local({self._sequence})")
+        self._sequence = packet.sequence
+
     def _as_backup(self, packet: Received, now: float) -> list[Command]:
         name = self.settings.name
-        if self.settings.auth == "AH":
-            self._sequence = packet.sequence  # whoever takes over counts on
         if packet.priority == STOPPING:
             self._down = now + self.skew
             return [Log(f"({name}) Backup received priority 0 advertisement")]
-        if self.settings.preempt and packet.priority < self.priority and not self._patient(now):
-            return []  # unheard: in time this node takes over
-        if self.settings.version == 3:
+        commands = self._patience(packet, now)
+        patient = self._patient_until is not None and now < self._patient_until
+        if packet.priority < self.priority and self.settings.preempt and not patient:
+            # Unheard: in time this node takes over.
+            text = f"({name}) received lower priority ({packet.priority}) advert from {packet.source}"
+            return [*commands, Log(f"{text} - discarding")]
+        if self.settings.version == 3 and packet.interval != self.master_interval:
+            ours, theirs = round(self.master_interval * 1000), round(packet.interval * 1000)
             self.master_interval = packet.interval
+            commands.append(
+                Log(f"({name}) advertisement interval updated from {ours}ms to {theirs}ms by master")
+            )
         self.master, self.master_priority = packet.source, packet.priority
         self.wants_master = False
         self._down = now + self.down_interval
-        return []
+        return commands
 
-    def _patient(self, now: float) -> bool:
+    def _patience(self, packet: Received, now: float) -> list[Command]:
         """A lower master is put up with for ``preempt_delay`` from when it was first heard."""
-        if not self.settings.preempt_delay:
-            return False
-        if self._preempt is None:
-            self._preempt = now + self.settings.preempt_delay
-        return now < self._preempt
+        name, delay = self.settings.name, self.settings.preempt_delay
+        if not delay or not self.settings.preempt:
+            return []
+        if packet.priority >= self.priority:
+            going, self._patient_until = self._patient_until, None
+            return [] if going is None else [Log(f"({name}) stop preempt delay")]
+        if self._patient_until is None:
+            self._patient_until = now + delay
+            return [Log(f"({name}) start preempt delay ({delay:f})")]
+        return []
 
     def _as_master(self, packet: Received, now: float) -> list[Command]:
         name, settings = self.settings.name, self.settings
         if packet.priority == STOPPING:
-            return self._speak(self.priority)
-        assert self.source is not None or not settings.addresses
+            self._advert = now + settings.advert
+            return [Log(f"({name}) Master received priority 0 message"), *self._speak(self.priority)]
+        commands: list[Command] = []
+        if packet.priority == OWNER and self.priority == OWNER:
+            text = "CONFIGURATION ERROR: local instance and a remote instance are both configured as"
+            commands.append(Log(f"({name}) {text} address owner, please fix - reducing local priority"))
+            self.reduced = True
+            commands += self.set_priority(OWNER - 1, now)
         mine = int(self.source) if self.source is not None else 0
-        ours = (self.priority, mine)
-        theirs = (packet.priority, int(packet.source))
-        if settings.auth == "AH":
-            self._sequence = max(self._sequence, packet.sequence)
-        if theirs <= ours:
-            text = f"({name}) Received advert from {packet.source} with lower priority {packet.priority}"
-            commands: list[Command] = [Log(f"{text}, ours {self.priority}")]
-            if not settings.lower_priority_no_advert:
-                commands += self._speak(self.priority)
-            again = settings.announcements
-            if again.lower_priority_repeat:
-                commands.append(Announce(name, again.lower_priority_repeat))
-                if again.lower_priority_delay:
-                    self._again = now + again.lower_priority_delay
-                    self._again_repeat = again.lower_priority_repeat
-            return [*commands, Notify(name, Event.MASTER_RX_LOWER_PRI, self.priority)]
+        if (packet.priority, int(packet.source)) <= (self.priority, mine):
+            return self._overrule(packet, now)
         text = f"({name}) Master received advert from {packet.source} with"
         if packet.priority == self.priority:
             text += f" same priority {packet.priority} but higher IP address than ours"
         else:
             text += f" higher priority {packet.priority}, ours {self.priority}"
-        commands = [Log(text)]
+        commands.append(Log(text))
         if settings.higher_priority_send_advert:
             commands += self._speak(self.priority)
         if settings.version == 3:
             self.master_interval = packet.interval
         self.master, self.master_priority = packet.source, packet.priority
         return [*commands, *self.become_backup(now)]
+
+    def _overrule(self, packet: Received, now: float) -> list[Command]:
+        """Somebody lower is master too: it is told, and the segment where the addresses really are."""
+        name, again = self.settings.name, self.settings.announcements
+        quiet = self.settings.lower_priority_no_advert
+        text = f"({name}) Received advert from {packet.source} with lower priority {packet.priority}"
+        text += f", ours {self.priority}{'' if quiet else ', forcing new election'}"
+        commands: list[Command] = [Log(text)]
+        if not quiet:
+            commands += self._speak(self.priority)
+            self._advert = now + self.settings.advert
+        if again.lower_priority_repeat:
+            commands.append(Announce(name, again.lower_priority_repeat))
+            self._announce_again(now, again.lower_priority_delay, again.lower_priority_repeat)
+        return [*commands, Notify(name, Event.MASTER_RX_LOWER_PRI, self.priority)]

@@ -235,7 +235,9 @@ def _parse(inner: bytes, source: Address, destination: Address, ttl: int) -> Rec
     end = _HEADER.size + count * size
     length = end + (AUTH_LENGTH if version == 2 else 0)
     if len(inner) != length:
-        raise PacketError(Fault.LENGTH, f"{len(inner)} bytes where {count} addresses take {length}")
+        size_word = "long" if len(inner) > length else "short"
+        text = f"vrrp packet too {size_word}, length {len(inner)} and expect {length}"
+        raise PacketError(Fault.LENGTH, text)
     kind = type(source)
     addresses = tuple(kind(inner[i : i + size]) for i in range(_HEADER.size, end, size))
     old = False

@@ -7,19 +7,46 @@ returns what is to be done, in order.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
-from xlvs.vrrp.commands import Command
+from xlvs.vrrp.commands import Become, Command, Event, Log, Notify, State
 from xlvs.vrrp.machine import Machine
 from xlvs.vrrp.packet import Address, Received
-from xlvs.vrrp.settings import GroupSettings, Settings
+from xlvs.vrrp.settings import GroupSettings, Settings, Track, TrackKind
+from xlvs.vrrp.tracking import effective, verdict
+
+
+class Group:
+    """Machines that are all master, or none is. Its priority is told as 0, as keepalived does."""
+
+    def __init__(self, settings: GroupSettings, members: list[Machine]) -> None:
+        self.settings = settings
+        self.members = members
+        self.state = State.INIT
+
+    def agrees(self, asking: Machine) -> bool:
+        """All others are master, or would be but for the group."""
+        others = (member for member in self.members if member is not asking)
+        return all(member.state is State.MASTER or member.wants_master for member in others)
 
 
 class Router:
-    """The machines by name, in the configuration's order."""
+    """The machines by name, in the configuration's order; what is tracked, by kind and name.
+
+    Tell it what is up or down (``report``) and where packets come from (``set_addresses``) before
+    ``start``: what was not reported counts as neither.
+    """
 
     def __init__(self, instances: Iterable[Settings], groups: Iterable[GroupSettings] = ()) -> None:
         self.machines = {settings.name: Machine(settings) for settings in instances}
-        self.groups = {group.name: group for group in groups}
+        self.groups = {
+            group.name: Group(group, [self.machines[member] for member in group.members]) for group in groups
+        }
+        self._group_of = {
+            member.settings.name: group for group in self.groups.values() for member in group.members
+        }
+        self._values: dict[tuple[TrackKind, str], int] = {}
+        self._faults: dict[str, frozenset[str]] = {name: frozenset() for name in self.machines}
 
     @property
     def deadline(self) -> float | None:
@@ -27,27 +54,165 @@ class Router:
         deadlines = (machine.deadline for machine in self.machines.values())
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
+    # -- coming, going, time, packets ---------------------------------------------------
+
     def start(self, now: float) -> list[Command]:
         """All instances begin."""
-        return [command for machine in self.machines.values() for command in machine.start(now)]
+        commands: list[Command] = []
+        for name, machine in self.machines.items():
+            machine.faults = self._all_faults(name)
+            commands += machine.set_priority(self._priority(machine), now)
+        for group in self.groups.values():
+            down = any(member.faults for member in group.members)
+            commands += self._enter(group, State.FAULT if down else State.BACKUP)
+        for machine in self.machines.values():
+            commands += self._together(machine, machine.start(now), now)
+        return commands
 
     def stop(self, now: float) -> list[Command]:
         """All instances end."""
-        return [command for machine in self.machines.values() for command in machine.stop(now)]
+        commands = [command for machine in self.machines.values() for command in machine.stop(now)]
+        for group in self.groups.values():
+            commands += self._enter(group, State.STOP)
+        return commands
 
     def tick(self, now: float) -> list[Command]:
         """What is due at ``now``."""
         commands: list[Command] = []
-        for machine in self.machines.values():
+        for name, machine in self.machines.items():
             if machine.deadline is not None and machine.deadline <= now:
-                commands += machine.tick(now)
+                group = self._group_of.get(name)
+                allowed = group is None or group.agrees(machine)
+                commands += self._together(machine, machine.tick(now, allowed), now)
         return commands
 
     def receive(self, name: str, packet: Received, now: float) -> list[Command]:
         """An advert came on the instance's interface with its id."""
-        return self.machines[name].receive(packet, now)
+        machine = self.machines[name]
+        return self._together(machine, machine.receive(packet, now), now)
+
+    # -- the node around it -------------------------------------------------------------
 
     def set_addresses(self, name: str, source: Address | None, local: frozenset[Address]) -> None:
         """The address that the instance sends from, and all that this node has."""
         machine = self.machines[name]
         machine.source, machine.local = source, local
+
+    def set_fault(self, name: str, reason: str, present: bool, now: float) -> list[Command]:
+        """Something of the instance's own keeps it from serving (its interface, its source address)."""
+        had = self._faults[name]
+        self._faults[name] = had | {reason} if present else had - {reason}
+        return self._refresh([self.machines[name]], now) if self._faults[name] != had else []
+
+    def report(self, kind: TrackKind, name: str, value: int, now: float) -> list[Command]:
+        """A tracked file's number, or whether a tracked thing is up (True) or down."""
+        if self._values.get((kind, name)) == value:
+            return []
+        self._values[kind, name] = value
+        tracking = [
+            machine
+            for machine in self.machines.values()
+            if any(track.kind is kind and track.name == name for track in self._tracks(machine))
+        ]
+        return self._refresh(tracking, now)
+
+    def force(self, name: str, state: State, now: float) -> list[Command]:
+        """An operator makes it master or backup; adverts of others decide from then on."""
+        machine = self.machines[name]
+        if machine.state not in (State.BACKUP, State.MASTER) or machine.state is state:
+            return []
+        commands = machine.become_master(now) if state is State.MASTER else machine.yield_(now)
+        return self._together(machine, commands, now)
+
+    def addresses_lost(self, name: str, now: float) -> list[Command]:
+        """Somebody took an address away from the master: it gives way and begins anew."""
+        machine = self.machines[name]
+        if machine.state is not State.MASTER:
+            return []
+        return self._together(machine, machine.yield_(now), now)
+
+    # -- tracking -----------------------------------------------------------------------
+
+    def _tracks(self, machine: Machine) -> list[Track]:
+        group = self._group_of.get(machine.settings.name)
+        own = machine.settings.tracks
+        if group is not None and not group.settings.tracking_weight:
+            # Members with weights of their own would part: for them it is up or down (keepalived.conf(5)).
+            own = tuple(replace(track, weight=0) for track in own)
+        return [*own, *(group.settings.tracks if group else ())]
+
+    def _verdicts(self, machine: Machine) -> list[tuple[Track, bool, int]]:
+        known = ((track, self._values.get((track.kind, track.name))) for track in self._tracks(machine))
+        return [(track, *verdict(track, value)) for track, value in known if value is not None]
+
+    def _own_faults(self, name: str) -> frozenset[str]:
+        tracked = self._verdicts(self.machines[name])
+        down = {f"tracked {track.kind.value} {track.name}" for track, fault, _ in tracked if fault}
+        return self._faults[name] | down
+
+    def _all_faults(self, name: str) -> frozenset[str]:
+        """Its own, and that a fellow of its group has one."""
+        group = self._group_of.get(name)
+        fellows = [member.settings.name for member in group.members] if group else []
+        down = {f"{other} is down" for other in fellows if other != name and self._own_faults(other)}
+        return self._own_faults(name) | down
+
+    def _priority(self, machine: Machine) -> int:
+        return effective(machine.settings.priority, (step for _, _, step in self._verdicts(machine)))
+
+    def _refresh(self, machines: list[Machine], now: float) -> list[Command]:
+        commands: list[Command] = []
+        for machine in machines:
+            name = machine.settings.name
+            for reason in sorted(self._own_faults(name) - machine.faults):
+                commands.append(Log(f"({name}): {reason} now FAULT state"))
+            fellows = self._group_of[name].members if name in self._group_of else [machine]
+            for gone in sorted(machine.faults - self._own_faults(name)):
+                if not gone.endswith(" is down"):
+                    commands.append(Log(f"({name}): {gone} leaving FAULT state"))
+            if not self._own_faults(name):
+                commands += machine.set_priority(self._priority(machine), now)
+            for each in [machine, *(fellow for fellow in fellows if fellow is not machine)]:
+                commands += each.set_faults(self._all_faults(each.settings.name), now)
+            commands += self._settle(machine)
+        return commands
+
+    # -- groups -------------------------------------------------------------------------
+
+    def _together(self, machine: Machine, commands: list[Command], now: float) -> list[Command]:
+        """The rest of the group follows where the machine went."""
+        changed = any(isinstance(command, Become) for command in commands)
+        return [*commands, *self._follow(machine, now)] if changed else commands
+
+    def _follow(self, machine: Machine, now: float) -> list[Command]:
+        group = self._group_of.get(machine.settings.name)
+        if group is None or group.state is machine.state:
+            return []
+        commands: list[Command] = []
+        others = [member for member in group.members if member is not machine]
+        if machine.state is State.MASTER and others:
+            commands.append(_syncing(group, State.MASTER))
+            for member in others:
+                commands += member.become_master(now)
+        elif machine.state is State.BACKUP and any(member.state is State.MASTER for member in others):
+            commands.append(_syncing(group, State.BACKUP))
+            for member in others:
+                commands += member.become_backup(now) if member.state is State.MASTER else []
+        return [*commands, *self._settle(machine)]
+
+    def _settle(self, machine: Machine) -> list[Command]:
+        """The group's own state is its members', told after theirs."""
+        group = self._group_of.get(machine.settings.name)
+        if group is None or any(member.state is not machine.state for member in group.members):
+            return []
+        return self._enter(group, machine.state)
+
+    def _enter(self, group: Group, state: State) -> list[Command]:
+        if group.state is state:
+            return []
+        group.state = state
+        return [Notify(group.settings.name, Event(state.value), 0, group=True)]
+
+
+def _syncing(group: Group, state: State) -> Log:
+    return Log(f"VRRP_Group({group.settings.name}) Syncing instances to {state.value} state")

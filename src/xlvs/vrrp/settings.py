@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from xlvs.vrrp.packet import GROUP4, GROUP6, OWNER, Address
 
@@ -17,6 +18,26 @@ class Announcements:
     master_refresh_repeat: int = 1
     lower_priority_delay: float = 5.0
     lower_priority_repeat: int = 5
+
+
+class TrackKind(Enum):
+    """What can be tracked; names are unique within a kind."""
+
+    INTERFACE = "interface"
+    SCRIPT = "script"
+    FILE = "file"
+    PROCESS = "process"
+    BFD = "bfd"
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One tracked thing. ``weight`` 0: it is a fault while it is down; else it moves the priority."""
+
+    kind: TrackKind
+    name: str
+    weight: int = 0
+    reverse: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +72,7 @@ class Settings:
     old_checksum: bool = False
     notify_priority: bool = False
     announcements: Announcements = Announcements()
+    tracks: tuple[Track, ...] = ()
 
     @property
     def owner(self) -> bool:
@@ -71,3 +93,5 @@ class GroupSettings:
 
     name: str
     members: tuple[str, ...]
+    tracks: tuple[Track, ...] = ()
+    tracking_weight: bool = False  # members' own weights count (sync_group_tracking_weight)
