@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Protocol, cast
 
+from xlvs.dataplane.port import DataPlane
 from xlvs.errors import XlvsError
 from xlvs.keepalived.config import Config
 
@@ -45,12 +46,27 @@ def _nobody(event: Event) -> None:
     del event
 
 
+def _no_path(name: str) -> str:
+    raise XlvsError(f"no place for what {name} leaves")
+
+
+def _no_data_plane() -> DataPlane:
+    raise XlvsError("no data plane")
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a child is made with. ``emit`` tells the siblings (their ``post``) and may be called any time."""
+    """What a child is made with.
+
+    ``emit`` tells the siblings (their ``post``) and may be called any time. ``open_data_plane``
+    opens that of the engine chosen. ``state_path`` gives the path of a file, by the child's name,
+    that outlives a killed daemon.
+    """
 
     options: Options = field(default_factory=Options)
     emit: Callable[[Event], None] = _nobody
+    open_data_plane: Callable[[], DataPlane] = _no_data_plane
+    state_path: Callable[[str], str] = _no_path
 
 
 class Child(Protocol):
@@ -61,7 +77,8 @@ class Child(Protocol):
     say), and its own: vrrp ``instances`` and ``force``, checkers ``servers``, ``drain``,
     ``disable`` and ``enable``, bfd ``sessions``. An :class:`xlvs.errors.XlvsError` is what the
     operator is told. A child that raises anything out of ``start`` or ``reload`` ends, and the
-    parent starts another.
+    parent starts another. Where the parent itself died, a child that has a method ``abandoned`` is
+    asked that instead of ``stop``.
     """
 
     async def start(self, config: Config) -> None:

@@ -1,0 +1,334 @@
+"""The ``checkers`` child: checks of real servers become rules of the data plane, scripts and mail.
+
+Reports that come together are carried out together: first the rules, in one transaction, then
+what is said, run and told, in keepalived's order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import replace
+from typing import cast
+
+from xlvs.daemon.checks.runner import Runner
+from xlvs.daemon.keepalived import orders, services, topology
+from xlvs.daemon.keepalived.child import Context, Event
+from xlvs.daemon.keepalived.outlet import Outlet
+from xlvs.daemon.keepalived.ownership import Ownership
+from xlvs.daemon.keepalived.pool import Action, Pool, Say, ServerKey, key_of, label, server_label
+from xlvs.daemon.keepalived.rules import Rules
+from xlvs.daemon.keepalived.suspension import Suspension
+from xlvs.errors import XlvsError
+from xlvs.health.checks import AnyCheck
+from xlvs.health.verdict import Health, Verdict, health
+from xlvs.keepalived.config import Config, RealServer, VirtualServer
+
+_RETRY = 5.0  # seconds until rules that the engine refused are tried again
+
+# What is the same of a virtual server before and after a reload.
+PoolKey = Hashable
+# One check of one real server: virtual server, real server, its class, and the how-many'th of that class.
+CheckKey = tuple[PoolKey, ServerKey, str, int]
+
+log = logging.getLogger(__name__)
+
+
+class CheckersChild:
+    """See :class:`xlvs.daemon.keepalived.child.Child`."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._pools: dict[PoolKey, Pool] = {}
+        self._checks: dict[CheckKey, AnyCheck] = {}
+        self._seen: set[CheckKey] = set()
+        self._doubtful: set[CheckKey] = set()  # their server was down when a killed daemon left it
+        self._dirty: dict[PoolKey, None] = {}
+        self._actions: list[Action] = []
+        self._flushing: asyncio.Handle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._config = Config()
+
+    # -- the child --------------------------------------------------------------------
+
+    async def start(self, config: Config) -> None:
+        """See the protocol: what a killed daemon left is taken over."""
+        self._loop = asyncio.get_running_loop()
+        self._rules = Rules(self._context.open_data_plane(), self._context.state_path("checkers"))
+        self._runner = Runner(self._report, label=self._name_check)
+        self._outlet = Outlet(config.globals)
+        self._suspension = Suspension(self._suspend)
+        left = self._rules.take_over(flush=config.globals.lvs_flush)
+        self._rules.set_timeouts(config.globals.lvs_timeouts)
+        self._config = config
+        self._checks = checks_of(config)
+        if left:
+            self._doubtful = self._left_out(config, left)
+        self._set_checks()
+        for server in config.virtual_servers:
+            pool = Pool(server, self._states(server))
+            self._pools[pool_key(server)] = pool
+            self._actions += pool.begin()
+        self._restore(left.orders if left else {})
+        self._own()
+        self._rules.carry_out(self._pools.values(), self._now())
+        self._suspension.watch(config.virtual_servers)
+        self._finish()
+        for real, virtual in self._labels.values():
+            log.info("Activating healthchecker for service %s for VS %s", real, virtual)
+
+    async def reload(self, config: Config) -> None:
+        """See the protocol."""
+        self._flush()
+        old, self._pools = self._pools, {}
+        self._config = config
+        self._outlet.configure(config.globals)
+        self._rules.set_timeouts(config.globals.lvs_timeouts)
+        self._checks = checks_of(config)
+        self._seen &= self._checks.keys()
+        self._doubtful &= self._checks.keys()
+        self._set_checks()
+        now = self._now()
+        for server in config.virtual_servers:
+            key = pool_key(server)
+            states = self._states(server)
+            pool = old.pop(key, None)
+            if pool is None:
+                self._pools[key] = pool = Pool(server, states)
+                self._actions += pool.begin()
+            else:
+                self._pools[key] = pool
+                self._actions += pool.reconfigured(server, states, now)
+        for pool in old.values():
+            self._actions += pool.end(removed=True)
+        self._own()
+        self._rules.carry_out(self._pools.values(), now)
+        self._suspension.watch(config.virtual_servers)
+        self._finish()
+
+    async def ask(self, request: Mapping[str, object]) -> Mapping[str, object]:
+        """See the protocol."""
+        command = request.get("command")
+        if command == "status":
+            return topology.status(self._pools.values())
+        if command == "servers":
+            return {"virtual_servers": self._described()}
+        if command == "data":
+            return {"text": topology.dump(self._pools.values(), self._check_statuses())}
+        if command == "stats":
+            return {"text": topology.statistics(self._rules.entries())}
+        if command in orders.ORDERS:
+            return self._order(str(command), request)
+        raise XlvsError(f"the checkers know no '{command}'")
+
+    async def stop(self) -> None:
+        """See the protocol: our services go, unless -I or lvs_flush_on_stop say otherwise."""
+        await self._end(keep=self._context.options.keep_services)
+
+    async def abandoned(self) -> None:
+        """The parent died: leave the services to serve, for whoever is started next."""
+        await self._end(keep=True, tell=False)
+
+    def post(self, event: Event) -> None:
+        """A BFD session went up or down."""
+        if event.get("event") == "bfd":
+            self._runner.bfd(str(event.get("name")), bool(event.get("up")))
+
+    # -- what checks say ----------------------------------------------------------------
+
+    def _report(self, name: Hashable, verdict: Verdict) -> None:
+        del verdict  # it is among those that the server's health is made of
+        if name not in self._checks:
+            return
+        key = name
+        pool = self._pools.get(key[0])
+        if pool is None:
+            return
+        first = key not in self._seen
+        self._seen.add(key)
+        member = pool.members[key[1]]
+        state = self._health(key[0], member.real)
+        self._changed(key[0], pool.heard(key[1], state, self._now(), first=first))
+
+    def _changed(self, key: PoolKey, actions: Iterable[Action]) -> None:
+        self._dirty[key] = None
+        self._actions += actions
+        if self._flushing is None:
+            self._flushing = self._loop.call_soon(self._flush)
+
+    def _flush(self, *, whole: bool = False) -> None:
+        if self._flushing:
+            self._flushing.cancel()
+            self._flushing = None
+        pools = [pool for key, pool in self._pools.items() if whole or key in self._dirty]
+        self._dirty.clear()
+        self._rules.carry_out(pools, self._now(), whole=whole)
+        self._finish()
+
+    def _finish(self) -> None:
+        """What follows the rules: actions, and the next moment at which something is due."""
+        actions, self._actions = self._actions, []
+        self._outlet.act(actions)
+        now = self._now()
+        due = [when for pool in self._pools.values() if (when := pool.deadline(now)) is not None]
+        if self._rules.failed:
+            due.append(now + _RETRY)
+        if self._timer:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(min(due), self._due) if due else None
+
+    def _due(self) -> None:
+        """A drained server's time is up, or what was refused is tried again."""
+        self._timer = None
+        failed = self._rules.failed
+        for key, pool in self._pools.items():
+            if pool.server.drain_limit or pool.label in failed:
+                self._dirty[key] = None
+        self._flush(whole="" in failed)
+
+    # -- checks and states ----------------------------------------------------------------
+
+    def _set_checks(self) -> None:
+        self._labels = {
+            (pool_key(server), key_of(real), *kind): (server_label(server, real), label(server))
+            for server in self._config.virtual_servers
+            for real in server.servers
+            for kind in _kinds(real)
+        }
+        checks: dict[Hashable, AnyCheck] = {
+            key: replace(check, alpha=True) if key in self._doubtful else check
+            for key, check in self._checks.items()
+        }
+        self._runner.set(checks, {file.name: file.file for file in self._config.files})
+
+    def _health(self, key: PoolKey, real: RealServer) -> Health:
+        names = [(key, key_of(real), *rest) for rest in _kinds(real)]
+        return health(real.weight, (self._runner.status(name).verdict for name in names))
+
+    def _states(self, server: VirtualServer) -> dict[ServerKey, Health]:
+        key = pool_key(server)
+        return {key_of(real): self._health(key, real) for real in server.servers}
+
+    def _left_out(self, config: Config, left: Ownership) -> set[CheckKey]:
+        """Checks of servers that a killed daemon had taken out: they begin as down.
+
+        Where its sorry server served, nobody can say which those were.
+        """
+        found: set[CheckKey] = set()
+        for server in config.virtual_servers:
+            vip, there = server.vips[0], self._rules.weights(server)
+            names = left.owned.get(services.key_of(server, vip), set())
+            if there is None or (server.sorry and there.get(services.destination_key(server.sorry, vip))):
+                continue
+            for real in server.servers:
+                name = services.destination_key(real, vip)
+                ordered = (label(server), server_label(server, real)) in left.orders
+                if name in names and not ordered and real.weight and not there.get(name):
+                    found |= {(pool_key(server), key_of(real), *rest) for rest in _kinds(real)}
+        return found
+
+    def _own(self) -> None:
+        self._rules.own(self._pools.values(), self._orders())
+
+    def _name_check(self, name: Hashable) -> str:
+        key = cast("CheckKey", name)
+        return self._labels[key][0]
+
+    # -- operators ------------------------------------------------------------------------
+
+    def _order(self, command: str, request: Mapping[str, object]) -> Mapping[str, object]:
+        found = orders.find(self._pools, request)
+        for key, server in found:
+            pool = self._pools[key]
+            member = pool.members[server]
+            order = orders.ORDERS[command]
+            if member.order != order:
+                text = f"Operator: {command} service {pool.name(member.real)} of VS {pool.label}"
+                self._changed(key, [Say(text), *pool.ordered(server, order, self._now())])
+        self._flush()
+        self._own()
+        return {"changed": [orders.described(self._pools[key], server) for key, server in found]}
+
+    def _orders(self) -> dict[tuple[str, str], str]:
+        return {
+            (pool.label, pool.name(member.real)): member.order
+            for pool in self._pools.values()
+            for member in pool.members.values()
+            if member.order
+        }
+
+    def _restore(self, given: Mapping[tuple[str, str], str]) -> None:
+        for pool in self._pools.values():
+            for key, member in pool.members.items():
+                order = given.get((pool.label, pool.name(member.real)), "")
+                if order:
+                    self._actions += pool.ordered(key, order, self._now())
+
+    def _described(self) -> list[dict[str, object]]:
+        return [
+            topology.describe(
+                pool, {each: self._status_of(key, pool, each) for each in pool.members}, self._now()
+            )
+            for key, pool in self._pools.items()
+        ]
+
+    def _check_statuses(self) -> dict[str, list[topology.CheckStatus]]:
+        return {
+            f"{pool.label} -> {pool.name(pool.members[server].real)}": self._status_of(key, pool, server)
+            for key, pool in self._pools.items()
+            for server in pool.members
+        }
+
+    def _status_of(self, key: PoolKey, pool: Pool, server: ServerKey) -> list[topology.CheckStatus]:
+        real = pool.members[server].real
+        return [(kind, self._runner.status((key, server, kind, number))) for kind, number in _kinds(real)]
+
+    def _suspend(self, asleep: Iterable[VirtualServer]) -> None:
+        """ha_suspend: checks of virtual servers whose addresses are not ours rest."""
+        keys = {pool_key(server) for server in asleep}
+        self._runner.pause([key for key in self._checks if key[0] in keys])
+
+    # -- the end --------------------------------------------------------------------------
+
+    async def _end(self, *, keep: bool, tell: bool = True) -> None:
+        self._runner.stop()
+        self._suspension.close()
+        for handle in (self._timer, self._flushing):
+            if handle:
+                handle.cancel()
+        if tell:
+            for pool in self._pools.values():
+                self._actions += pool.end()
+        if not keep:
+            self._rules.clear(everything=self._config.globals.lvs_flush_on_stop == "all")
+        self._outlet.act(self._actions)
+        self._actions = []
+        await self._outlet.close()
+
+    def _now(self) -> float:
+        return self._loop.time()
+
+
+def pool_key(server: VirtualServer) -> PoolKey:
+    """What makes it the same virtual server: its group, or its addresses, and the protocol."""
+    return (server.group or server.vips, server.protocol)
+
+
+def checks_of(config: Config) -> dict[CheckKey, AnyCheck]:
+    """Every check of every real server, by a name that a reload leaves the same."""
+    return {
+        (pool_key(server), key_of(real), kind, number): check
+        for server in config.virtual_servers
+        for real in server.servers
+        for (kind, number), check in zip(_kinds(real), real.checks, strict=True)
+    }
+
+
+def _kinds(real: RealServer) -> list[tuple[str, int]]:
+    """For each check of a server its class, and how many of that class come before it."""
+    found: list[tuple[str, int]] = []
+    for check in real.checks:
+        kind = type(check).__name__
+        found.append((kind, sum(1 for other, _ in found if other == kind)))
+    return found

@@ -1,0 +1,83 @@
+"""Where a child's messages to the world go: log, scripts, fifos and mail."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterable
+from typing import Any
+
+from xlvs.daemon.keepalived import mail, pool, scripts
+from xlvs.daemon.keepalived.fifo import NotifyFifo
+from xlvs.health.checks import Script
+from xlvs.keepalived.config import Fifo, Global
+
+log = logging.getLogger(__name__)
+
+
+class Outlet:
+    """Carries out a pool's actions, in their order, without waiting for any."""
+
+    def __init__(self, settings: Global) -> None:
+        self._settings = settings
+        self._fifos: dict[Fifo, tuple[NotifyFifo, asyncio.Task[int] | None]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.configure(settings)
+
+    def configure(self, settings: Global) -> None:
+        """After a reload: fifos that stay are left alone, with the scripts that read them."""
+        self._settings = settings
+        # The global fifo's script is the parent's, for vrrp writes there, too.
+        wanted = [Fifo(settings.fifo.path)] if settings.fifo else []
+        if settings.lvs_fifo and settings.lvs_fifo.path not in [each.path for each in wanted]:
+            wanted.append(settings.lvs_fifo)
+        for fifo in [each for each in self._fifos if each not in wanted]:
+            self._close(fifo)
+        for fifo in wanted:
+            if fifo not in self._fifos:
+                made = NotifyFifo(fifo.path)
+                reader = self._start(self._run(fifo.script, fifo.path)) if fifo.script else None
+                self._fifos[fifo] = (made, reader)
+
+    def act(self, actions: Iterable[pool.Action]) -> None:
+        """Say, run, tell and send."""
+        for action in actions:
+            match action:
+                case pool.Say(text):
+                    log.info("%s", text)
+                case pool.Call(script):
+                    self._start(self._run(script))
+                case pool.Tell(line):
+                    for fifo, _ in self._fifos.values():
+                        fifo.tell(line)
+                case pool.Mail(subject, body):
+                    settings = self._settings
+                    self._start(mail.send(settings.mail, settings.router_id, subject, body))
+
+    async def close(self, patience: float = 5.0) -> None:
+        """Let scripts and mails that are under way come to their end, then close the fifos."""
+        readers = {reader for _, reader in self._fifos.values() if reader}
+        pending = self._tasks - readers
+        if pending:
+            await asyncio.wait(pending, timeout=patience)
+        for fifo in list(self._fifos):
+            self._close(fifo)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _close(self, fifo: Fifo) -> None:
+        made, reader = self._fifos.pop(fifo)
+        if reader:
+            reader.cancel()
+        made.close()
+
+    async def _run(self, script: Script, *arguments: str) -> int:
+        return await scripts.run(script, *arguments, secure=self._settings.script_security)
+
+    def _start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
