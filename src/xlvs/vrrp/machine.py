@@ -150,6 +150,22 @@ class Machine:
         self._advance(now)
         return [*self._farewell(), *self._leave(), *self._enter(State.STOP, now)]
 
+    def reload(self, settings: Settings, now: float) -> None:
+        """Other settings of the same virtual router: its state stays, and no timer becomes longer."""
+        self._advance(now)
+        self.settings = settings
+        if self.state is State.MASTER or settings.version == 2:
+            self.master_interval = settings.advert
+        if self._down is not None:
+            self._down = min(self._down, now + self.down_interval)
+        if self._advert is not None:
+            self._advert = min(self._advert, now + settings.advert)
+        refresh = settings.announcements.master_refresh
+        if self.state is not State.MASTER or not refresh:
+            self._refresh = None
+        elif self._refresh is None or self._refresh > now + refresh:
+            self._refresh = now + refresh
+
     def _farewell(self) -> list[Command]:
         if self.state is not State.MASTER:
             return []

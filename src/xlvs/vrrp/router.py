@@ -6,7 +6,7 @@ returns what is to be done, in order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from xlvs.vrrp.commands import Become, Command, Event, Log, Notify, State
@@ -38,15 +38,32 @@ class Router:
     """
 
     def __init__(self, instances: Iterable[Settings], groups: Iterable[GroupSettings] = ()) -> None:
-        self.machines = {settings.name: Machine(settings) for settings in instances}
+        self.machines: dict[str, Machine] = {}
+        self.groups: dict[str, Group] = {}
+        self._group_of: dict[str, Group] = {}
+        self._values: dict[tuple[TrackKind, str], int] = {}
+        self._faults: dict[str, frozenset[str]] = {}
+        self._removed: set[str] = set()
+        self._set(instances, groups)
+
+    def _set(self, instances: Iterable[Settings], groups: Iterable[GroupSettings]) -> None:
+        """The machines and groups of these settings; those that there are by name go on."""
+        kept = {name: machine for name, machine in self.machines.items() if name not in self._removed}
+        self.machines = {
+            settings.name: kept.get(settings.name) or Machine(settings) for settings in instances
+        }
+        self._removed = set()
+        known = self.groups
         self.groups = {
             group.name: Group(group, [self.machines[member] for member in group.members]) for group in groups
         }
+        for name, group in self.groups.items():
+            if name in known:
+                group.state = known[name].state
         self._group_of = {
             member.settings.name: group for group in self.groups.values() for member in group.members
         }
-        self._values: dict[tuple[TrackKind, str], int] = {}
-        self._faults: dict[str, frozenset[str]] = {name: frozenset() for name in self.machines}
+        self._faults = {name: self._faults.get(name, frozenset()) for name in self.machines}
 
     @property
     def deadline(self) -> float | None:
@@ -56,17 +73,50 @@ class Router:
 
     # -- coming, going, time, packets ---------------------------------------------------
 
-    def start(self, now: float) -> list[Command]:
-        """All instances begin."""
+    def start(self, now: float, names: Collection[str] | None = None) -> list[Command]:
+        """Instances begin: all, or those named. A group's members have to begin together."""
+        starting = {
+            name: machine for name, machine in self.machines.items() if names is None or name in names
+        }
         commands: list[Command] = []
-        for name, machine in self.machines.items():
+        for name, machine in starting.items():
             machine.faults = self._all_faults(name)
             commands += machine.set_priority(self._priority(machine), now)
         for group in self.groups.values():
-            down = any(member.faults for member in group.members)
-            commands += self._enter(group, State.FAULT if down else State.BACKUP)
-        for machine in self.machines.values():
+            if group.state is State.INIT and starting.keys() & {*group.settings.members}:
+                down = any(member.faults for member in group.members)
+                commands += self._enter(group, State.FAULT if down else State.BACKUP)
+        for machine in starting.values():
             commands += self._together(machine, machine.start(now), now)
+        return commands
+
+    def remove(self, name: str, now: float, event: Event = Event.FAULT) -> list[Command]:
+        """The configuration has it no more: it gives way, and ``event`` is what is told of it.
+
+        ``reload`` has to follow.
+        """
+        machine = self.machines[name]
+        self._removed.add(name)
+        commands = [one for one in machine.stop(now) if not isinstance(one, Notify)]
+        return [*commands, Notify(name, event, machine.priority)]
+
+    def reload(
+        self, instances: Iterable[Settings], groups: Iterable[GroupSettings], now: float
+    ) -> list[Command]:
+        """Goes on with other settings: machines of the same name keep their state and their timers.
+
+        New ones are to be told of addresses and faults, and begun with ``start``.
+        """
+        instances = list(instances)
+        self._set(instances, groups)
+        commands: list[Command] = []
+        for settings in instances:
+            machine = self.machines[settings.name]
+            if machine.settings != settings:
+                machine.reload(settings, now)
+        for machine in self.machines.values():
+            if machine.state is not State.INIT:
+                commands += self._refresh([machine], now)
         return commands
 
     def stop(self, now: float) -> list[Command]:
@@ -115,6 +165,10 @@ class Router:
             if any(track.kind is kind and track.name == name for track in self._tracks(machine))
         ]
         return self._refresh(tracking, now)
+
+    def knows(self, kind: TrackKind, name: str) -> bool:
+        """Whether it was reported."""
+        return (kind, name) in self._values
 
     def force(self, name: str, state: State, now: float) -> list[Command]:
         """An operator makes it master or backup; adverts of others decide from then on."""

@@ -1,0 +1,87 @@
+"""Announcements of addresses in keepalived's order: each address once, then all again, spaced out."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+from xlvs.network.announce import Announcer
+from xlvs.network.links import Links
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """One address on one interface; ``instance`` is whose it is, ``gap`` the seconds before the next."""
+
+    instance: str
+    device: str
+    address: IPv4Address | IPv6Address
+    gap: float
+
+
+class Announcing:
+    """Sends announcements; without gaps at once, else one after the other, per interface."""
+
+    def __init__(self, links: Links) -> None:
+        self._links = links
+        self._announcer = Announcer()
+        self._waiting: dict[str, deque[Announcement]] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    def close(self) -> None:
+        """Send no more."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self._announcer.close()
+
+    def announce(self, rounds: Iterable[Announcement], repeat: int) -> None:
+        """Announce every address ``repeat`` times."""
+        for one in _repeated(list(rounds), repeat):
+            if not one.gap and one.device not in self._waiting:
+                self._send(one)
+                continue
+            self._waiting.setdefault(one.device, deque()).append(one)
+            if one.device not in self._timers:
+                self._next(one.device)
+
+    def forget(self, instance: str) -> None:
+        """The instance's addresses have left: what is still waiting would be a lie."""
+        for device, waiting in self._waiting.items():
+            self._waiting[device] = deque(one for one in waiting if one.instance != instance)
+
+    def _next(self, device: str) -> None:
+        waiting = self._waiting[device]
+        if not waiting:
+            del self._waiting[device]
+            self._timers.pop(device, None)
+            return
+        one = waiting.popleft()
+        self._send(one)
+        self._timers[device] = asyncio.get_running_loop().call_later(one.gap, self._next, device)
+
+    def _send(self, one: Announcement) -> None:
+        link = self._links.get(one.device)
+        if link is None or not link.mac:
+            return
+        if isinstance(one.address, IPv4Address):
+            log.debug("Sending gratuitous ARP on %s for %s", one.device, one.address)
+        else:
+            log.debug("Sending unsolicited Neighbour Advert on %s for %s", one.device, one.address)
+        try:
+            self._announcer.announce(link.name, link.mac, one.address)
+        except OSError as error:
+            if error.errno not in (errno.ENETDOWN, errno.ENODEV, errno.ENXIO, errno.EAGAIN):
+                log.warning("Announcing %s on %s: %s", one.address, one.device, error)
+
+
+def _repeated(rounds: list[Announcement], repeat: int) -> Iterator[Announcement]:
+    for _ in range(repeat):
+        yield from rounds

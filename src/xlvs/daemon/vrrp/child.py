@@ -1,0 +1,130 @@
+"""The ``vrrp`` child itself: what the parent and operators ask of it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+
+from xlvs.daemon.keepalived.child import Context, Event
+from xlvs.daemon.vrrp import report
+from xlvs.daemon.vrrp.runtime import Runtime
+from xlvs.errors import XlvsError
+from xlvs.keepalived.config import Config
+from xlvs.vrrp.commands import State
+from xlvs.vrrp.settings import TrackKind
+
+_FORCED = {"master": State.MASTER, "backup": State.BACKUP}
+
+log = logging.getLogger(__name__)
+
+
+class VrrpChild:
+    """:class:`xlvs.daemon.keepalived.child.Child` for VRRP."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._runtime: Runtime | None = None
+        self._delayed: asyncio.TimerHandle | None = None
+        self._bfds: dict[str, bool] = {}
+
+    async def start(self, config: Config) -> None:
+        """Begin, after ``vrrp_startup_delay``."""
+        _schedule(config)
+        self._runtime = Runtime(config, self._context.emit)
+        delay = config.globals.vrrp_startup_delay
+        if delay:
+            log.info("Delaying startup for %g seconds", delay)
+            self._delayed = asyncio.get_running_loop().call_later(delay, self._begin)
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._delayed = None
+        assert self._runtime is not None
+        self._runtime.start()
+        log.info("Startup complete")
+        # What is here stays: later collections look at what is new only, and are over in microseconds.
+        gc.collect()
+        gc.freeze()
+
+    async def reload(self, config: Config) -> None:
+        """Go on with another configuration."""
+        runtime = self._running()
+        if self._delayed is not None:
+            self._delayed.cancel()
+            await runtime.stop()
+            await self.start(config)
+            return
+        runtime.reload(config)
+        gc.freeze()
+
+    async def stop(self) -> None:
+        """Give way, and clean up."""
+        if self._delayed is not None:
+            self._delayed.cancel()
+        if self._runtime is not None:
+            await self._runtime.stop(keep_addresses=self._context.options.keep_addresses)
+            self._runtime = None
+
+    def post(self, event: Event) -> None:
+        """Hear of BFD sessions."""
+        if event.get("event") == "bfd" and self._runtime is not None:
+            self._runtime.report(TrackKind.BFD, str(event["name"]), int(bool(event["up"])))
+
+    async def ask(self, request: Mapping[str, object]) -> Mapping[str, object]:
+        """Answer ``status``, ``instances``, ``data``, ``stats`` and ``force``."""
+        runtime = self._running()
+        match request.get("command"):
+            case "status":
+                return report.status(runtime)
+            case "instances":
+                return report.instances(runtime)
+            case "data":
+                return {"text": report.data(runtime)}
+            case "stats":
+                return {"text": report.stats(runtime)}
+            case "force":
+                return self._force(runtime, str(request.get("instance")), str(request.get("state")).lower())
+        raise XlvsError(f"vrrp knows no command {request.get('command')}")
+
+    def _force(self, runtime: Runtime, name: str, state: str) -> Mapping[str, object]:
+        if name not in runtime.router.machines:
+            raise XlvsError(f"no such instance: {name}")
+        if state not in _FORCED:
+            raise XlvsError(f"an instance can be forced to be master or backup, not {state}")
+        machine = runtime.router.machines[name]
+        if machine.state not in (State.MASTER, State.BACKUP):
+            why = ", ".join(sorted(machine.faults)) or "it has not begun yet"
+            raise XlvsError(f"{name} is in state {machine.state.value}: {why}")
+        runtime.run(runtime.router.force(name, _FORCED[state], runtime.now))
+        return {"instance": name, "state": machine.state.value}
+
+    def _running(self) -> Runtime:
+        if self._runtime is None:
+            raise XlvsError("vrrp is not running")
+        return self._runtime
+
+
+def _schedule(config: Config) -> None:
+    """The scheduling that the configuration asks for; where it may not be, that is said."""
+    words = {name: value[0] for name, value in config.globals.others.items() if value}
+    try:
+        if number := _number(words.get("vrrp_rt_priority")):
+            os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(number))
+        if number := _number(words.get("vrrp_priority")):
+            os.setpriority(os.PRIO_PROCESS, 0, number)
+        processors = [_number(word) for word in config.globals.others.get("vrrp_cpu_affinity", ())]
+        if chosen := {number for number in processors if number is not None}:
+            os.sched_setaffinity(0, chosen)
+    except OSError as error:
+        log.warning("Unable to set the scheduling of the vrrp process: %s", error.strerror)
+
+
+def _number(word: str | None) -> int | None:
+    with suppress(TypeError, ValueError):
+        return int(word or "")
+    return None

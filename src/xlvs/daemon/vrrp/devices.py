@@ -1,0 +1,142 @@
+"""What instances need of the node besides addresses: virtual MACs, sysctls, filters, static entries."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from ipaddress import IPv4Address, IPv6Address
+
+from xlvs.daemon.vrrp.places import Place, Site, promoted, route_lines, static_places, static_rule_lines
+from xlvs.keepalived.config import Config, Instance
+from xlvs.network import virtual_mac
+from xlvs.network.ip_commands import Commands, nft_now
+from xlvs.network.links import Links
+from xlvs.network.virtual_addresses import VirtualAddresses
+from xlvs.network.virtual_mac import VirtualMac
+from xlvs.vrrp.packet import OWNER
+
+_TABLE = "xlvs_vrrp"  # of nftables, where the configuration names none
+# With a virtual MAC above it, an interface answers for its own addresses alone.
+_PARENT_SETTINGS = (("arp_ignore", "1"), ("arp_filter", "1"))
+
+log = logging.getLogger(__name__)
+
+
+class Devices:
+    """Keeps the node as the configuration wants it, and gives back what it changed."""
+
+    def __init__(self, links: Links, addresses: VirtualAddresses, commands: Commands) -> None:
+        self._links, self._addresses, self._commands = links, addresses, commands
+        self._vmacs: dict[str, VirtualMac] = {}
+        self._sysctls: dict[tuple[str, str], str | None] = {}
+        self._macvlans: dict[str, str] = {}
+        self._refused: dict[str, tuple[IPv4Address | IPv6Address, ...]] = {}
+        self._static: tuple[Place, ...] = ()
+        self._lines: tuple[tuple[str, str], ...] = ()
+        self._filtered = False
+        self._table = _TABLE
+
+    def load(self, config: Config, sites: Mapping[str, Site]) -> None:
+        """Make what is new, remove what is not wanted any more."""
+        named = config.globals.others.get("nftables", ())
+        self._table = named[0] if named else _TABLE
+        wanted = {site.vmac.name: site.vmac for site in sites.values() if site.vmac}
+        for name in set(self._vmacs) - set(wanted):
+            self._remove_vmac(name)
+        for name, device in wanted.items():
+            if self._vmacs.get(name) != device:
+                self._make_vmac(device)
+        self._set_sysctls(config)
+        self._macvlans = {one.name: one.parent for one in wanted.values() if one.mac is not None}
+        self._filter()
+        self._load_static(config)
+
+    def restore(self, changed: Collection[str]) -> None:
+        """A parent that was away is back: its virtual MACs went with it."""
+        for device in list(self._vmacs.values()):
+            if (
+                device.parent in changed
+                and self._links.get(device.parent)
+                and not self._links.get(device.name)
+            ):
+                self._make_vmac(device)
+                self._links.read()
+
+    def unload(self, keep_addresses: bool = False) -> None:
+        """Give everything back."""
+        if not keep_addresses:
+            self._addresses.remove(
+                [one for place in self._static if (one := place.placed(self._links)) is not None]
+            )
+            self._commands.run([line for _, line in reversed(self._lines)])
+        self._static, self._lines = (), ()
+        for name in list(self._vmacs):
+            self._remove_vmac(name)
+        self._macvlans, self._refused = {}, {}
+        self._filter()
+        for (interface, name), value in self._sysctls.items():
+            if value is not None:
+                virtual_mac.set_sysctl("ipv4", interface, name, value)
+        self._sysctls.clear()
+
+    def refuse(self, name: str, instance: Instance | None) -> None:
+        """While an instance without accept mode is master, nobody talks to its addresses; None: it is not."""
+        before = dict(self._refused)
+        self._refused.pop(name, None)
+        if instance is not None and not instance.accept and instance.priority != OWNER:
+            self._refused[name] = tuple(one.address.ip for one in (*instance.addresses, *instance.excluded))
+        if self._refused != before:
+            self._filter()
+
+    # -- the parts ----------------------------------------------------------------------
+
+    def _make_vmac(self, device: VirtualMac) -> None:
+        if self._links.get(device.parent) is None:
+            self._vmacs[device.name] = device
+            return
+        virtual_mac.make(device)
+        self._vmacs[device.name] = device
+        log.info("Success creating VMAC interface %s", device.name)
+
+    def _remove_vmac(self, name: str) -> None:
+        virtual_mac.remove(name)
+        del self._vmacs[name]
+        log.info("Success removing VMAC interface %s", name)
+
+    def _set_sysctls(self, config: Config) -> None:
+        wanted = {
+            (device.parent, name): value
+            for device in self._vmacs.values()
+            for name, value in _PARENT_SETTINGS
+        }
+        wanted |= {(interface, "promote_secondaries"): "1" for interface in promoted(config.instances)}
+        for (interface, name), value in wanted.items():
+            if (interface, name) not in self._sysctls:
+                self._sysctls[interface, name] = virtual_mac.get_sysctl("ipv4", interface, name)
+                virtual_mac.set_sysctl("ipv4", interface, name, value)
+        for interface, name in set(self._sysctls) - set(wanted):
+            was = self._sysctls.pop((interface, name))
+            if was is not None:
+                virtual_mac.set_sysctl("ipv4", interface, name, was)
+
+    def _filter(self) -> None:
+        refused = tuple(dict.fromkeys(one for each in self._refused.values() for one in each))
+        wanted = bool(self._macvlans or refused)
+        if wanted or self._filtered:
+            nft_now(virtual_mac.filter_text(self._table, self._macvlans, refused))
+        self._filtered = wanted
+
+    def _load_static(self, config: Config) -> None:
+        default = config.globals.others.get("default_interface", ("eth0",))
+        places = tuple(Place(one.address, one.device or default[0]) for one in static_places(config))
+        lines = (*route_lines(config.static_routes), *static_rule_lines(config.static_rules))
+        self._links.read()
+        for change, chosen in (
+            (self._addresses.remove, [one for one in self._static if one not in places]),
+            (self._addresses.add, [one for one in places if one not in self._static]),
+        ):
+            if chosen:
+                change([one for place in chosen if (one := place.placed(self._links)) is not None])
+        self._commands.run([line for pair in self._lines if pair not in lines for line in pair[1:]])
+        self._commands.run([pair[0] for pair in lines if pair not in self._lines])
+        self._static, self._lines = places, lines

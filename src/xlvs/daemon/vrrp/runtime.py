@@ -1,0 +1,440 @@
+"""Runs the machines: packets, time and the node's interfaces in, commands carried out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address, IPv6Address
+
+from xlvs.daemon.vrrp.announcing import Announcement, Announcing
+from xlvs.daemon.vrrp.devices import Devices
+from xlvs.daemon.vrrp.notifying import Notifier
+from xlvs.daemon.vrrp.places import Place, Site, sites_of
+from xlvs.daemon.vrrp.pools import Key, Membership, Pools
+from xlvs.daemon.vrrp.translate import group_of, settings_of
+from xlvs.daemon.vrrp.watching import Watching
+from xlvs.keepalived.config import Config, Instance
+from xlvs.network.ip_commands import Commands
+from xlvs.network.links import Link, Links
+from xlvs.network.rtnetlink import Rtnetlink
+from xlvs.network.virtual_addresses import Placed, VirtualAddresses
+from xlvs.vrrp.commands import (
+    AddAddresses,
+    Announce,
+    Become,
+    Command,
+    Event,
+    Log,
+    Notify,
+    RemoveAddresses,
+    Send,
+    State,
+)
+from xlvs.vrrp.packet import TTL, Fault, Received
+from xlvs.vrrp.router import Router
+from xlvs.vrrp.settings import TrackKind
+
+Address = IPv4Address | IPv6Address
+
+_RETRY = 1.0  # seconds until a socket that could not be opened is tried again
+
+log = logging.getLogger(__name__)
+
+
+class Runtime:
+    """The vrrp child's whole: made in a running loop, begun with ``start``."""
+
+    def __init__(self, config: Config, emit: Callable[[dict[str, object]], None]) -> None:
+        self.config = config
+        self._emit = emit
+        self._loop = asyncio.get_running_loop()
+        self._netlink = Rtnetlink()
+        self._addresses = VirtualAddresses(self._netlink)
+        self.links = Links(self._netlink)
+        self._commands = Commands()
+        self._devices = Devices(self.links, self._addresses, self._commands)
+        self._announcing = Announcing(self.links)
+        self._pools = Pools(self._received, self._refused)
+        self._notifier = Notifier(config)
+        self._watching = Watching(self.report)
+        self._instances: dict[str, Instance] = {}
+        self.sites: dict[str, Site] = {}
+        self._there: dict[str, set[Place]] = {}  # a master's addresses that were seen in place
+        self._waiting: dict[str, set[tuple[TrackKind, str]]] = {}  # instances before scripts' first results
+        self._timer: asyncio.TimerHandle | None = None
+        self._armed: float | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._vmac_timers: dict[str, asyncio.TimerHandle] = {}
+        self._use(config)
+        self.router = self._make_router(config)
+
+    # -- coming and going ---------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin; instances whose scripts have to be heard first wait for them."""
+        self._devices.load(self.config, self.sites)
+        self.links.read()
+        self._look()
+        self._loop.add_reader(self.links.fileno(), self._links_changed)
+        self._loop.add_reader(self._pools.fileno(), self._readable)
+        self._waiting = self._to_hear(self.config.instances)
+        self._watching.load(self.config)
+        for bfd in self.config.bfds:
+            self.report(TrackKind.BFD, bfd.name, 0)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start the machines that wait for nothing; a sync group waits for all its members."""
+        held = {name for name, scripts in self._waiting.items() if scripts}
+        for group in self.config.groups:
+            if held & set(group.members):
+                held |= set(group.members)
+        ready = [name for name in self._waiting if name not in held]
+        if ready:
+            for name in ready:
+                del self._waiting[name]
+            self.run(self.router.start(self.now, ready))
+
+    async def stop(self, keep_addresses: bool = False) -> None:
+        """End all instances, and take away what they had."""
+        await self._watching.close()
+        self._loop.remove_reader(self.links.fileno())
+        self._loop.remove_reader(self._pools.fileno())
+        for handle in (self._timer, self._retry, *self._vmac_timers.values()):
+            if handle is not None:
+                handle.cancel()
+        commands = self.router.stop(self.now)
+        if keep_addresses:
+            commands = [one for one in commands if not isinstance(one, RemoveAddresses)]
+        self.run(commands)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._devices.unload(keep_addresses)
+        await self._notifier.close()
+        await self._commands.finish()
+        self._pools.close()
+        self._announcing.close()
+        self.links.close()
+        self._netlink.close()
+
+    def reload(self, config: Config) -> None:
+        """Go on with another configuration; instances that did not change notice nothing."""
+        before, sites = self._instances, self.sites
+        for name, instance in list(before.items()):
+            after = next((one for one in config.instances if one.name == name), None)
+            if after is None or _identity(after) != _identity(instance):
+                event = Event.FAULT if after or not instance.notify.deleted else Event.DELETED
+                self._waiting.pop(name, None)
+                self.run(self.router.remove(name, self.now, event))
+        masters = self._masters()
+        self.config = config
+        self._use(config)
+        self._notifier.load(config)
+        self._devices.load(config, self.sites)
+        self.links.read()
+        for name in masters:
+            self._move(name, sites[name], self.sites[name])
+        settings = [settings_of(one, config) for one in config.instances]
+        groups = [group_of(one, config) for one in config.groups]
+        self.run(self.router.reload(settings, groups, self.now))
+        self._look()
+        self._watching.load(config)
+        self._waiting |= self._to_hear([one for one in config.instances if self._is_new(one.name)])
+        self._begin()
+        if config.globals.fifo_write_states_on_reload:
+            self._notifier.tell_all(self.router)
+
+    def _is_new(self, name: str) -> bool:
+        return name not in self._waiting and self.router.machines[name].state is State.INIT
+
+    def _to_hear(self, instances: Iterable[Instance]) -> dict[str, set[tuple[TrackKind, str]]]:
+        """For each instance the scripts without a result yet, which it has to hear before it begins."""
+        decided = {script.name for script in self.config.scripts if script.init_fail}
+        groups = {member: group for group in self.config.groups for member in group.members}
+        heard = {}
+        for one in instances:
+            group = groups.get(one.name)
+            scripts = (*one.track_scripts, *(group.track_scripts if group else ()))
+            heard[one.name] = {
+                (TrackKind.SCRIPT, tracked.name)
+                for tracked in scripts
+                if tracked.name not in decided and not self.router.knows(TrackKind.SCRIPT, tracked.name)
+            }
+        return heard
+
+    def _use(self, config: Config) -> None:
+        self._instances = {one.name: one for one in config.instances}
+        prefix = config.globals.others.get("vmac_prefix", ("vrrp",))
+        self.sites = sites_of(config, prefix[0] if prefix else "vrrp")
+
+    def _make_router(self, config: Config) -> Router:
+        return Router(
+            [settings_of(one, config) for one in config.instances],
+            [group_of(one, config) for one in config.groups],
+        )
+
+    # -- time and packets ---------------------------------------------------------------
+
+    @property
+    def now(self) -> float:
+        """The clock of machines: one that nobody sets."""
+        return self._loop.time()
+
+    def _arm(self) -> None:
+        deadline = self.router.deadline
+        if deadline == self._armed and self._timer is not None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed = deadline
+        self._timer = None if deadline is None else self._loop.call_at(deadline, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        # What has come is heard before time is up: a process that was stopped must not take over.
+        self._pools.read()
+        self.run(self.router.tick(self.now))
+
+    def _readable(self) -> None:
+        self._pools.read()
+
+    def _received(self, name: str, packet: Received) -> None:
+        self.run(self.router.receive(name, packet, self.now))
+
+    def _refused(self, name: str, fault: Fault) -> None:
+        self.router.machines[name].counters.refused[fault] += 1
+
+    def report(self, kind: TrackKind, name: str, value: int) -> None:
+        """Something tracked is up or down, or has this number."""
+        commands = self.router.report(kind, name, value, self.now)
+        for waiting in self._waiting.values():
+            waiting.discard((kind, name))
+        self.run(commands)
+        self._begin()
+
+    # -- the node's interfaces ----------------------------------------------------------
+
+    def _links_changed(self) -> None:
+        changed = self.links.read()
+        if changed:
+            self._devices.restore(changed)
+            self._look()
+            self._miss()
+
+    def _look(self) -> None:
+        """Tell the machines of interfaces and addresses, and open the sockets that they need."""
+        local = frozenset(address for link in self.links for address in link.addresses)
+        virtual = {place.address.address.ip for site in self.sites.values() for place in site.addresses}
+        members: dict[str, Membership] = {}
+        commands: list[Command] = []
+        for name, instance in self._instances.items():
+            if name not in self.router.machines:
+                continue
+            site = self.sites[name]
+            base, wire = self.links.get(instance.interface), self.links.get(site.wire)
+            source = instance.source or _primary(base, instance, virtual)
+            self.router.set_addresses(name, source, local | ({source} if source else set()))
+            down = not all(link is not None and link.up for link in (base, self.links.get(site.device)))
+            down = down and bool(instance.interface) and not instance.dont_track_primary
+            commands += self.router.set_fault(name, f"interface {instance.interface} down", down, self.now)
+            family = "IPv6" if self.router.machines[name].settings.family == 6 else "IPv4"
+            missing = source is None and not down
+            text = f"no {family} address for interface"
+            commands += self.router.set_fault(name, text, missing, self.now)
+            if wire is not None or not instance.interface:
+                members[name] = self._membership(name, instance, wire, source)
+        for watched in self._tracked_interfaces():
+            link = self.links.get(watched)
+            up = link is not None and link.up
+            commands += self.router.report(TrackKind.INTERFACE, watched, int(up), self.now)
+        self._pools.set_members(members)
+        if self._pools.missing() and (self._retry is None or self._retry.when() <= self.now):
+            self._retry = self._loop.call_later(_RETRY, self._look)
+        self.run(commands)
+
+    def _membership(
+        self, name: str, instance: Instance, wire: Link | None, source: Address | None
+    ) -> Membership:
+        settings = self.router.machines[name].settings
+        unicast = instance.unicast
+        key = Key(
+            interface=wire.name if wire else "",
+            ifindex=wire.index if wire else 0,
+            family=settings.family,
+            authenticated=settings.auth == "AH",
+            group=None if unicast else settings.destinations[0],
+            source=source if unicast else None,
+        )
+        return Membership(
+            key=key,
+            router_id=settings.router_id,
+            destinations=settings.destinations,
+            ttl=instance.ttl or TTL,
+            old_checksum=settings.old_checksum,
+            receive_buffer=instance.kernel_rx_buf,
+        )
+
+    def _tracked_interfaces(self) -> set[str]:
+        return {
+            one.name
+            for tracked in (
+                *(instance.track_interfaces for instance in self.config.instances),
+                *(group.track_interfaces for group in self.config.groups),
+            )
+            for one in tracked
+        }
+
+    def _miss(self) -> None:
+        """A master whose address somebody else took away gives way, and begins anew."""
+        for name in self._masters():
+            there = self._in_place(name)
+            gone = self._there.get(name, set()) - there
+            self._there[name] = there
+            if any(not place.address.no_track for place in gone):
+                for place in gone:
+                    log.info("(%s) address %s has been removed by somebody", name, place.address.address)
+                self.run(self.router.addresses_lost(name, self.now))
+
+    def _in_place(self, name: str) -> set[Place]:
+        there = set()
+        for place in self.sites[name].addresses:
+            link = self.links.get(place.device)
+            if link is not None and place.address.address.ip in link.addresses:
+                there.add(place)
+        return there
+
+    def _masters(self) -> set[str]:
+        return {name for name, one in self.router.machines.items() if one.state is State.MASTER}
+
+    # -- commands -----------------------------------------------------------------------
+
+    def run(self, commands: Iterable[Command]) -> None:
+        """Carry out commands in order, and wait for the next deadline."""
+        for command in commands:
+            match command:
+                case Send(name, advert):
+                    machine = self.router.machines.get(name)
+                    self._pools.send(name, advert, machine.source if machine else None)
+                case Log(text):
+                    log.info("%s", text)
+                case AddAddresses(name):
+                    self._add(name)
+                case RemoveAddresses(name):
+                    self._remove(name)
+                case Announce(name, repeat):
+                    self._announce(name, repeat)
+                case Notify(name, event, priority, group):
+                    self._notifier.notify(name, event, priority, group)
+                case Become(name, state, before):
+                    self._became(name, state, before)
+        self._arm()
+
+    def _became(self, name: str, state: State, before: State) -> None:
+        timer = self._vmac_timers.pop(name, None)
+        if timer is not None:
+            timer.cancel()
+        instance = self._instances.get(name)
+        if state is State.MASTER and instance is not None and instance.vmac_garp:
+            self._again(name, instance.vmac_garp)
+        self._emit({"event": "vrrp", "instance": name, "state": state.value, "before": before.value})
+
+    def _again(self, name: str, interval: float) -> None:
+        """The virtual MAC's own announcements, that switches do not forget it."""
+        self._vmac_timers[name] = self._loop.call_later(interval, self._again, name, interval)
+        self._announce(name, 1)
+
+    def _add(self, name: str) -> None:
+        site, instance = self.sites[name], self._instances[name]
+        _say(instance.addresses, "(%s) setting VIPs.", name)
+        _say(instance.excluded, "(%s) setting E-VIPs.", name)
+        self._addresses.add(self._placed(site.addresses))
+        _say(site.routes, "(%s) setting Virtual Routes", name)
+        _say(site.rules, "(%s) setting Virtual Rules", name)
+        self._commands.run([line for line, _ in (*site.routes, *site.rules)])
+        self._devices.refuse(name, instance)
+        self.links.read()
+        self._there[name] = self._in_place(name)
+
+    def _remove(self, name: str) -> None:
+        site, instance = self.sites[name], self._instances[name]
+        self._there.pop(name, None)
+        self._announcing.forget(name)
+        _say(site.rules, "(%s) removing Virtual Rules", name)
+        _say(site.routes, "(%s) removing Virtual Routes", name)
+        _say(instance.addresses, "(%s) removing VIPs.", name)
+        _say(instance.excluded, "(%s) removing E-VIPs.", name)
+        self._take_away(name, site)
+
+    def _take_away(self, name: str, site: Site) -> None:
+        self._commands.run([line for _, line in reversed((*site.routes, *site.rules))])
+        self._addresses.remove(self._placed(site.addresses))
+        self._devices.refuse(name, None)
+
+    def _move(self, name: str, before: Site, after: Site) -> None:
+        """A master's addresses, routes and rules become those of another configuration."""
+        kept = set(after.addresses)
+        self._addresses.remove(self._placed([one for one in before.addresses if one not in kept]))
+        had = set(before.addresses)
+        new = [one for one in after.addresses if one not in had]
+        self._addresses.add(self._placed(new))
+        had_lines, new_lines = {*before.routes, *before.rules}, {*after.routes, *after.rules}
+        self._commands.run(
+            [line for pair in before.rules + before.routes if pair not in new_lines for line in pair[1:]]
+        )
+        self._commands.run([pair[0] for pair in after.routes + after.rules if pair not in had_lines])
+        self.links.read()
+        self._there[name] = self._in_place(name)
+        if new:
+            self._announcing.announce(
+                self._announcements(name, new), self._instances[name].garp.master_repeat
+            )
+
+    def _placed(self, places: Iterable[Place]) -> list[Placed]:
+        return [placed for place in places if (placed := place.placed(self.links)) is not None]
+
+    def _announce(self, name: str, repeat: int) -> None:
+        self._announcing.announce(self._announcements(name, self.sites[name].addresses), repeat)
+
+    def _announcements(self, name: str, places: Iterable[Place]) -> list[Announcement]:
+        garp = self._instances[name].garp
+        return [
+            Announcement(
+                name,
+                place.device,
+                place.address.address.ip,
+                garp.interval if place.address.address.version == 4 else garp.na_interval,
+            )
+            for place in places
+        ]
+
+
+def _identity(instance: Instance) -> tuple[object, ...]:
+    """What makes it another virtual router: nothing of the old one's state is worth keeping."""
+    return (
+        instance.interface,
+        instance.router_id,
+        instance.family,
+        instance.version,
+        instance.vmac,
+        instance.ipvlan,
+        instance.vmac_name,
+        instance.vmac_addr,
+    )
+
+
+def _say(there: object, text: str, name: str) -> None:
+    if there:
+        log.info(text, name)
+
+
+def _primary(link: Link | None, instance: Instance, virtual: set[Address]) -> Address | None:
+    """The interface's own address that adverts come from: IPv6 ones must be link-local (RFC 5798 5.1.2.1)."""
+    if link is None:
+        return None
+    six = instance.family != 2  # AF_INET
+    for address in link.addresses:
+        if address in virtual or (address.version == 6) != six or (six and not address.is_link_local):
+            continue
+        return address
+    return None

@@ -1,0 +1,147 @@
+"""What iproute2's ``ip`` and nftables' ``nft`` are asked to do: routes, rules, virtual MACs, filters.
+
+An operator writes routes and rules in iproute2's words, so iproute2 reads them: nobody else knows
+them all. One process carries out any number of commands, and nobody waits for it in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+
+# Answers that say that things are as they should be already.
+_FINE = ("File exists", "No such process", "No such file or directory", "Cannot find device")
+_SIX = "-6 "
+_PATIENCE = 30.0  # seconds that a batch may take
+
+log = logging.getLogger(__name__)
+
+
+def route(words: Sequence[str], delete: bool = False) -> str:
+    """The line of ``ip -batch`` for a keepalived route's words; ``protocol`` where they have none."""
+    action = "del" if delete else "replace"
+    return f"{_family(words)}route {action} {_text(_route_words(words))}"
+
+
+def rule(words: Sequence[str], preference: int, delete: bool = False) -> str:
+    """The line for a rule's words; ``preference`` where they have none."""
+    words = list(words)
+    if not {"preference", "pref", "priority", "order"} & {*words}:
+        words += ["preference", str(preference)]
+    if "protocol" not in words:
+        words += ["protocol", "keepalived"]
+    return f"{_family(words)}rule {'del' if delete else 'add'} {_text(words)}"
+
+
+def _route_words(words: Sequence[str]) -> list[str]:
+    done: list[str] = []
+    via: list[str] = []  # of a route with alternatives
+    place = iter(words)
+    for word in place:
+        if word == "gw":
+            done.append("via")
+        elif word == "or":
+            via.append(next(place, ""))
+        else:
+            done.append(word)
+    if via and "via" in done:
+        at = done.index("via")
+        first = done[at + 1 : at + 2]
+        del done[at : at + 2]
+        device: list[str] = []
+        if "dev" in done:
+            at = done.index("dev")
+            device = done[at : at + 2]
+            del done[at : at + 2]
+        done += [word for hop in first + via for word in ("nexthop", "via", hop, *device)]
+        protocol_at = done.index("nexthop")
+    else:
+        protocol_at = len(done)
+    if not {"proto", "protocol"} & {*done}:
+        done[protocol_at:protocol_at] = ["protocol", "keepalived"]
+    return done
+
+
+def _family(words: Iterable[str]) -> str:
+    six = any(":" in word or word == "inet6" for word in words)
+    return _SIX if six else ""
+
+
+def _text(words: Iterable[str]) -> str:
+    """Words as ip's batch reads them: none can become two, or another line."""
+    return " ".join(word if word.isprintable() and not set(word) & set(" \"'\\#") else "?" for word in words)
+
+
+class Commands:
+    """Runs batches of ``ip`` lines one after the other, in the background."""
+
+    def __init__(self) -> None:
+        self._last: asyncio.Task[None] | None = None
+
+    def run(self, lines: Sequence[str]) -> None:
+        """Have the lines carried out after all those before; what fails is logged."""
+        for command, text in _batches(lines):
+            self._last = asyncio.get_running_loop().create_task(self._after(self._last, command, text))
+
+    async def _after(self, before: asyncio.Task[None] | None, command: Sequence[str], text: str) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        try:
+            _, complaints = await asyncio.wait_for(process.communicate(text.encode()), _PATIENCE)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            log.error("ip does not answer: %s", text.partition("\n")[0])
+            return
+        _complain(complaints.decode(errors="replace"))
+
+    async def finish(self) -> None:
+        """Wait until everything is done."""
+        if self._last is not None:
+            await asyncio.wait([self._last])
+
+
+def _batches(lines: Sequence[str]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The process for each family (ip takes no family inside a batch) and its input."""
+    for family, chosen in (
+        ((), [line for line in lines if not line.startswith(_SIX)]),
+        (("-6",), [line.removeprefix(_SIX) for line in lines if line.startswith(_SIX)]),
+    ):
+        if chosen:
+            yield ("ip", *family, "-force", "-batch", "-"), "".join(f"{line}\n" for line in chosen)
+
+
+def ip_now(lines: Sequence[str]) -> None:
+    """Carry out ``ip`` lines and wait for it; what fails is logged."""
+    for command, text in _batches(lines):
+        _complain(_now(command, text))
+
+
+def nft_now(text: str) -> None:
+    """Load a ruleset: all of it or nothing; a failure is logged."""
+    for line in _now(("nft", "-f", "-"), text).splitlines()[:1]:
+        log.error("nft: %s", line)
+
+
+def _now(command: Sequence[str], text: str) -> str:
+    try:
+        done = subprocess.run(
+            command, input=text, text=True, capture_output=True, check=False, timeout=_PATIENCE
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{command[0]}: {error}"
+    return done.stderr if done.returncode else ""
+
+
+def _complain(text: str) -> None:
+    for line in text.splitlines():
+        if not line.startswith("Command failed") and not any(fine in line for fine in _FINE):
+            log.error("ip: %s", line)
