@@ -121,6 +121,9 @@ class VirtualAddress:
     no_track: bool = False
     no_prefix_route: bool = False
     preferred_lifetime: int | None = None
+    flags: tuple[str, ...] = ()  # nodad, mngtmpaddr, autojoin
+    use_vmac: bool = False
+    track_group: str | None = None  # of a static address
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +218,8 @@ class Bfd:
     max_hops: int = 0
     weight: int = 0
     reverse: bool = False
+    vrrp: bool = True  # events go to the vrrp process
+    checker: bool = True  # ... to the checker process
     origins: Origins = field(default_factory=_origins, compare=False)
 
 
@@ -229,6 +234,7 @@ class Notify:
     deleted: Script | None = None
     any: Script | None = None
     master_rx_lower_pri: Script | None = None
+    deleted_state: bool = False  # notify_deleted: DELETED is told instead of FAULT
     priority_changes: bool = False
     smtp_alert: bool = False
 
@@ -245,7 +251,8 @@ class Garp:
     lower_prio_repeat: int = 5
     interval: float = 0.0
     na_interval: float = 0.0
-    down_timer: float = 10.0
+    extra_interval: float = 0.0  # on other interfaces than the instance's; 0: never
+    extra_all: bool = False  # ... on all of them, not just VMACs
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +290,7 @@ class Instance:
     source: Address | None = None  # unicast_src_ip or mcast_src_ip
     track_source: bool = False
     peers: tuple[Address, ...] = ()
+    peer_ttl: tuple[tuple[int, int], ...] = ()  # of each peer: least and most TTL accepted
     unicast: bool = False
     unicast_fault_no_peer: bool = False
     check_unicast_src: bool = False
@@ -296,7 +304,11 @@ class Instance:
     ipvlan: bool = False
     native_ipv6: bool = False
     old_unicast_checksum: bool = False
-    thread_timer_expired: float | None = None
+    down_timer_adverts: int = 3
+    vrf: str = ""
+    vmac_for_addresses: bool = False  # use_vmac_addr
+    ipvlan_address: Interface | None = None
+    ipvlan_mode: str = "bridge"
     checksum_compatibility: bool = False
     kernel_rx_buf: int = 0
     debug: int = 0
@@ -322,6 +334,7 @@ class SyncGroup:
     track_processes: tuple[Tracked, ...] = ()
     track_bfds: tuple[Tracked, ...] = ()
     sync_group_tracking_weight: bool = False
+    global_tracking: bool = False
     notify: Notify = Notify()
     origins: Origins = field(default_factory=_origins, compare=False)
 
@@ -376,6 +389,7 @@ class Global:
     script_security: bool = False
     instance: str | None = None
     net_namespace: str | None = None
+    net_namespace_ipvs: str | None = None  # "" is the default namespace
     use_pid_dir: bool = False
     lvs_flush: bool = False
     lvs_flush_on_stop: str = ""  # "", "vs" (only its own virtual servers) or "all"
@@ -397,6 +411,24 @@ class Global:
 
 
 @dataclass(frozen=True, slots=True)
+class GarpGroup:
+    """Interfaces whose gratuitous ARPs and unsolicited NAs share an interval (seconds)."""
+
+    interfaces: tuple[str, ...]
+    garp_interval: float = 0.0
+    na_interval: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDelay:
+    """How long an interface must be down, or up, before it counts (seconds)."""
+
+    interface: str
+    down: float
+    up: float
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """A whole configuration, validated: every name that is used is defined."""
 
@@ -412,6 +444,9 @@ class Config:
     processes: tuple[TrackProcess, ...] = ()
     bfds: tuple[Bfd, ...] = ()
     static_groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # track_group's members
+    garp_groups: tuple[GarpGroup, ...] = ()
+    link_delays: tuple[LinkDelay, ...] = ()
+    linkbeat: tuple[tuple[str, str], ...] = ()  # interface, and "", MII, ETHTOOL or IOCTL
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,6 +177,14 @@ class Parser:
         self._statements = self.reader.statements(path)
         self._block(table, self.top)
 
+    def warn(self, draft: Draft, text: str, status: int = STATUS_REFUSED) -> None:
+        """Tell a message about a whole block."""
+        self.tell(Message(draft.origin, draft.name, text, status=status))
+
+    def missing_link(self, line: Line, text: str) -> None:
+        """Tell of an interface that is not there: in the end dynamic_interfaces decides what it means."""
+        self.top.add("missing_links", (line.origin, text))
+
     # -- statements ---------------------------------------------------------------
 
     def _next(self) -> Statement | None:

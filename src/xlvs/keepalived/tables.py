@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from xlvs.keepalived import global_defs
+from xlvs.keepalived import bfd, global_defs, statics, tracking, vrrp_check, vrrp_instance
 from xlvs.keepalived.schema import Parser, Table
 
-TOP: Table = {**global_defs.TOP}
-FINISH: tuple[Callable[[Parser], dict[str, object]], ...] = (global_defs.finish,)
+TOP: Table = {**global_defs.TOP, **statics.TOP, **tracking.TOP, **bfd.TOP, **vrrp_instance.TOP}
+# In this order: what comes later may look at what comes before.
+FINISH: tuple[Callable[[Parser], dict[str, object]], ...] = (
+    global_defs.finish,
+    tracking.finish,
+    bfd.finish,
+    vrrp_check.finish,
+    statics.finish,
+)

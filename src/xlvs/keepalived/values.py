@@ -25,6 +25,10 @@ def number(line: Line, text: str, low: int, high: int, *, told: bool = True) -> 
         if told:
             line.warn(f"invalid number '{text}'")
         return None
+    if low >= 0 and text.startswith("-"):
+        if told:
+            line.warn(f"negative number '{text}'")
+        return None
     if not low <= result <= high:
         if told:
             line.warn(f"number '{text}' outside range [{low}, {high}]")

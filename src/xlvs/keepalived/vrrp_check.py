@@ -1,0 +1,468 @@
+"""What the keywords of instances and sync groups mean together: defaults, contradictions, names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xlvs.keepalived import notify
+from xlvs.keepalived.config import STATUS_SECURITY, Garp, Instance, Message, SyncGroup, Tracked
+from xlvs.keepalived.global_rows import defaults_of, globals_of
+from xlvs.keepalived.schema import Draft, Parser
+
+MOST_ADDRESSES = 255  # a count of eight bits: RFC 5798, 5.2.5
+_TABLES = {
+    "track_script": ("scripts", "track_scripts"),
+    "track_file": ("files", "track_files"),
+    "track_process": ("processes", "track_processes"),
+    "track_bfd": ("bfds", "track_bfds"),
+}
+
+
+def finish(parser: Parser) -> dict[str, Any]:
+    """The fields of Config that come from here."""
+    defaults = defaults_of(parser)
+    drafts: dict[str, Draft] = parser.top.values.get("instances", {})
+    groups: dict[str, Draft] = parser.top.values.get("sync_groups", {})
+    for draft in (*drafts.values(), *groups.values()):
+        _named(parser, draft)
+    _unused(parser)
+    instances: dict[str, Instance] = {}
+    for draft in drafts.values():
+        instance = _instance(parser, draft, defaults)
+        if instance is not None:
+            instances[draft.name] = instance
+    _duplicates(parser, instances)
+    found = _groups(parser, groups, instances)
+    _links(parser, defaults)
+    _security(parser, instances, found)
+    return {"instances": tuple(instances.values()), "groups": found}
+
+
+# -- names --------------------------------------------------------------------------
+
+
+def _named(parser: Parser, draft: Draft) -> None:
+    """Take out what is tracked and not defined."""
+    for kind, name, origin in draft.values.pop("named", ()):
+        if kind == "track_interface":
+            if parser.host.link(name) is None:
+                text = f"({draft.name}) tracked interface {name} doesn't exist"
+                parser.top.add("missing_links", (origin, text))
+            continue
+        table, field = _TABLES[kind]
+        if name not in parser.top.values.get(table, {}):
+            shown = kind.replace("_", " ")
+            parser.tell(Message(origin, name, f"({draft.name}) {shown} {name} not found, ignoring..."))
+            draft.values[field] = [entry for entry in draft.values[field] if entry.name != name]
+
+
+def _unused(parser: Parser) -> None:
+    """Scripts that cannot be run are taken out, with what names them; unused ones are told."""
+    values = parser.top.values
+    holders = [*values.get("instances", {}).values(), *values.get("sync_groups", {}).values()]
+    for name, script in list(values.get("scripts", {}).items()):
+        if not parser.host.program(script.script.arguments[0]):
+            text = f"Disabling track script {name} since not found/accessible"
+            parser.tell(Message(script.origins.get("script"), name, text))
+            del values["scripts"][name]
+            for draft in holders:
+                kept = [entry for entry in draft.values.get("track_scripts", ()) if entry.name != name]
+                draft.values["track_scripts"] = kept
+        elif not any(
+            entry.name == name for draft in holders for entry in draft.values.get("track_scripts", ())
+        ):
+            parser.tell(Message(None, name, f"Warning - script {name} is not used", status=0))
+
+
+def _links(parser: Parser, defaults: dict[str, Any]) -> None:
+    """Interfaces that are not there are wrong unless they may come and go (dynamic_interfaces)."""
+    missing = parser.top.values.get("missing_links", ())
+    if not missing or defaults.get("dynamic_interfaces"):
+        return
+    for origin, text in missing:
+        parser.tell(Message(origin, "", text))
+    parser.tell(Message(None, "", "Non-existent interface specified in configuration"))
+
+
+def _security(parser: Parser, instances: dict[str, Instance], groups: tuple[SyncGroup, ...]) -> None:
+    """Programs run as root without enable_script_security are told of, as keepalived does."""
+    values = globals_of(parser).values
+    if values.get("script_security") or values.get("script_user"):
+        return
+    scripts = [script.script for script in parser.top.values.get("scripts", {}).values()]
+    for told in [*(each.notify for each in instances.values()), *(each.notify for each in groups)]:
+        scripts += [
+            script
+            for script in (told.master, told.backup, told.fault, told.stop, told.deleted, told.any)
+            if script is not None
+        ]
+    if any(
+        script.user in (None, "root", "0") and parser.host.program(script.arguments[0]) for script in scripts
+    ):
+        parser.tell(
+            Message(
+                None,
+                "",
+                "SECURITY VIOLATION - scripts are being executed but script_security not enabled.",
+                status=STATUS_SECURITY,
+            )
+        )
+
+
+# -- one instance -------------------------------------------------------------------
+
+
+def _instance(parser: Parser, draft: Draft, defaults: dict[str, Any]) -> Instance | None:
+    values = draft.values
+    where = f"({draft.name})"
+
+    def warn(text: str, status: int = 5) -> None:
+        parser.warn(draft, f"{where} {text}", status)
+
+    if "router_id" not in values:
+        warn("the virtual router id must be set")
+        return None
+    _family(values, defaults, warn)
+    unicast = bool(values.get("peers"))
+    if not values.get("interface"):
+        if not unicast:
+            if "interface" not in draft.origins:
+                default = defaults.get("interface")
+                if default:
+                    values["interface"] = default
+            if not values.get("interface"):
+                warn("Unknown interface!")
+                return None
+        elif "unicast_source" not in values:
+            parser.warn(draft, f"{where}: Unicast instances must have unicast_src_ip or interface")
+            return None
+    strict = values.setdefault("strict", bool(defaults.get("strict")))
+    if not values.get("addresses"):
+        warn(f"No VIP specified; at least one is {'required' if strict else 'sensible'}")
+        if strict:
+            return None
+    _unicast(values, unicast, warn)
+    _authentication(values, warn)
+    _strict(values, warn)
+    _preemption(values, warn)
+    _advert(values, warn)
+    _vmac(values, unicast, warn)
+    _weights(values, warn)
+    return Instance(
+        name=draft.name,
+        garp=_garp(values, defaults, bool(strict)),
+        notify=notify.finished(
+            values, {**globals_of(parser).values.get("mail", {}), **globals_of(parser).values}
+        ),
+        origins=draft.origins,
+        **_fields(values, defaults, unicast),
+    )
+
+
+def _told(parser: Parser) -> dict[str, Any]:
+    """What global_defs says about alerts."""
+    values = globals_of(parser).values
+    return {**values.get("mail", {}), **values}
+
+
+def _family(values: dict[str, Any], defaults: dict[str, Any], warn: Any) -> None:
+    version = values.pop("version_of_addresses", 4)
+    values["family"] = 2 if version == 4 else 10
+    values.setdefault("version", defaults.get("version", 2) if version == 4 else 3)
+    if version == 6 and values["version"] == 2:
+        warn("cannot use IPv6 with VRRP version 2; setting version 3")
+        values["version"] = 3
+
+
+def _unicast(values: dict[str, Any], unicast: bool, warn: Any) -> None:
+    if unicast and values.get("multicast_group"):
+        warn("multicast destination specified with unicast - ignoring")
+        del values["multicast_group"]
+    if not unicast and "ttl" in values:
+        warn(": Cannot use unicast_ttl without unicast peers - resetting")
+        del values["ttl"]
+    if not unicast and (
+        values.get("unicast_source") or values.get("unicast_fault_no_peer") or values.get("peers") == []
+    ):
+        if values.get("unicast_fault_no_peer"):
+            warn("Cannot use unicast without any peers - going to fault state")
+        else:
+            warn(
+                "A unicast keyword has been specified without any unicast peers. Defaulting to multicast. "
+                "This usage is deprecated - please update your configuration."
+            )
+
+
+def _authentication(values: dict[str, Any], warn: Any) -> None:
+    if not values.get("auth"):
+        return
+    if values.get("strict"):
+        warn("Strict mode does not support authentication. Ignoring.")
+        values["auth"] = ""
+    elif values["version"] == 3:
+        warn("VRRP version 3 does not support authentication. Ignoring.")
+        values["auth"] = ""
+    elif not values.get("auth_key"):
+        warn("Authentication specified but no password given. Ignoring")
+        values["auth"] = ""
+    elif values["auth"] == "AH" and values["family"] == 10:
+        warn("Cannot use AH authentication with IPv6. ignoring")
+        values["auth"] = ""
+    elif values["auth"] == "AH" and values.get("state") == "MASTER" and values.get("priority", 100) != 255:
+        warn("Initial state master is incompatible with AH authentication - clearing")
+        values["state"] = "BACKUP"
+
+
+def _strict(values: dict[str, Any], warn: Any) -> None:
+    if not values["strict"]:
+        return
+    owner = values.get("priority", 100) == 255
+    if (values.get("state") == "MASTER") != owner:
+        warn("State MASTER must match being address owner")
+        values["state"] = "MASTER" if owner else "BACKUP"
+    if values.get("peers"):
+        warn("Unicast peers are not supported in strict mode")
+        values["peers"] = values["peer_ttl"] = []
+    if values.get("vmac_addr"):
+        warn(": cannot specify MAC address with strict mode - clearing")
+        del values["vmac_addr"]
+    first = (values.get("addresses") or [None])[0]
+    if first is not None and first.address.version == 6 and not first.address.is_link_local:
+        warn("the first IPv6 VIP address must be link local")
+    if values.get("preempt_delay"):
+        warn("preempt_delay is incompatible with strict mode - resetting")
+        del values["preempt_delay"]
+    if values.get("down_timer_adverts", 3) != 3:
+        warn("down_timer_adverts is incompatible with strict mode - resetting")
+        del values["down_timer_adverts"]
+    if values.get("accept") and values["version"] == 2:
+        warn("warning - accept mode for VRRP version 2 does not comply with RFC3768 - resetting")
+        del values["accept"]
+    values.setdefault("accept", owner)
+    if values.get("lower_prio_no_advert") is False:
+        warn("Strict mode requires no lower priority advert. resetting")
+    values["lower_prio_no_advert"] = True
+    if values.get("higher_prio_send_advert"):
+        warn("strict mode requires higher_prio_send_advert to be clear. resetting")
+    values["higher_prio_send_advert"] = False
+    if values.get("vmac_xmit_base"):
+        warn("xmit_base is incompatible with strict mode - resetting")
+        del values["vmac_xmit_base"]
+
+
+def _preemption(values: dict[str, Any], warn: Any) -> None:
+    owner = values.get("priority", 100) == 255
+    master = values.get("state") == "MASTER"
+    if values.get("preempt") is False and owner:
+        warn("nopreempt is incompatible with priority 255. resetting nopreempt")
+        values["preempt"] = True
+    if master and values.get("preempt") is False:
+        warn("Warning - nopreempt will not work with initial state MASTER - clearing")
+        values["preempt"] = True
+    if values.get("preempt_delay"):
+        if master:
+            warn("Warning - preempt delay will not work with initial state MASTER - clearing")
+            values["preempt_delay"] = 0.0
+        elif values.get("preempt") is False:
+            warn("preempt_delay is incompatible with nopreempt mode - resetting")
+            values["preempt_delay"] = 0.0
+
+
+def _advert(values: dict[str, Any], warn: Any) -> None:
+    """RFC 3768 counts whole seconds in eight bits, RFC 5798 hundredths in twelve."""
+    advert = values.get("advert", 1.0)
+    if values["version"] == 2:
+        if advert > 255:
+            warn(
+                f"VRRPv2 advertisement interval {advert:.2f}s is out of range. "
+                "Must be less than 255s. Setting to 255s"
+            )
+            advert = 255.0
+        elif advert != int(advert):
+            warn(f"VRRPv2 advertisement interval {advert:f}s must be an integer. rounding")
+            advert = float(max(1, int(advert + 0.5)))
+    elif advert > 40.95:
+        warn(
+            f"VRRPv3 advertisement interval {advert:.2f}s is out of range. Must be less than 40.95s. "
+            "Setting to 40.95s"
+        )
+        advert = 40.95
+    elif abs(advert * 100 - round(advert * 100)) > 1e-6:
+        warn(f"VRRPv3 advertisement interval {advert:f}s must be in units of 10ms - rounding")
+        advert = max(1, int(advert * 100 + 0.5)) / 100
+    values["advert"] = advert
+
+
+def _vmac(values: dict[str, Any], unicast: bool, warn: Any) -> None:
+    if values.get("vmac_xmit_base") and not values.get("vmac"):
+        warn("vmac_xmit_base is only valid with a vmac")
+        values["vmac_xmit_base"] = False
+    if unicast and (values.get("vmac") or values.get("ipvlan")) and not values.get("interface"):
+        warn(": Cannot use VMAC/ipvlan with unicast and no interface - clearing use_vmac")
+        values["vmac"] = values["ipvlan"] = False
+    if unicast and values.get("vmac") and not values.get("vmac_xmit_base"):
+        warn("unicast with use_vmac requires vmac_xmit_base - setting")
+        values["vmac_xmit_base"] = True
+    if values.get("vmac") and values.pop("promote_secondaries", False):
+        warn("promote_secondaries is automatically set for vmacs - ignoring")
+    if len(values.get("addresses", ())) > MOST_ADDRESSES:
+        count = len(values["addresses"])
+        warn(
+            f"Number of VIPs ({count}) exceeds maximum/space available in packet "
+            f"(max {MOST_ADDRESSES} addresses) - excess moved to eVIPs"
+        )
+        values["excluded"] = [*values["addresses"][MOST_ADDRESSES:], *values.get("excluded", ())]
+        values["addresses"] = values["addresses"][:MOST_ADDRESSES]
+
+
+def _weights(values: dict[str, Any], warn: Any) -> None:
+    """An address owner's priority is fixed: it tracks without weights."""
+    kept = []
+    for entry in values.get("track_interfaces", ()):
+        if entry.name == values.get("interface"):
+            warn(f"Ignoring track_interface {entry.name} since own interface")
+            continue
+        kept.append(entry)
+    if kept != list(values.get("track_interfaces", ())):
+        values["track_interfaces"] = kept
+    if values.get("priority", 100) != 255:
+        return
+    for field, shown in (
+        ("track_scripts", "script"),
+        ("track_files", "file"),
+        ("track_processes", "process"),
+    ):
+        for number, entry in enumerate(values.get(field, ())):
+            if entry.weight:
+                warn(f"Cannot have weighted track {shown} '{entry.name}' with priority 255")
+                values[field][number] = Tracked(entry.name, 0, entry.reverse)
+
+
+def _garp(values: dict[str, Any], defaults: dict[str, Any], strict: bool) -> Garp:
+    """Instance before global_defs before keepalived's; lower_prio_* follow master_*."""
+    given: dict[str, Any] = {
+        key.removeprefix("garp."): entry
+        for source in (defaults, values)
+        for key, entry in source.items()
+        if key.startswith("garp.")
+    }
+    if defaults.get("min_garp"):
+        given = {"master_delay": 0, "master_repeat": 1, **given}
+    if strict:
+        given |= {"master_repeat": 1, "lower_prio_repeat": 0, "master_delay": 0, "lower_prio_delay": 0}
+    given.setdefault("lower_prio_delay", given.get("master_delay", 5.0))
+    given.setdefault("lower_prio_repeat", given.get("master_repeat", 5))
+    for key in given:
+        if key.endswith(("delay", "refresh", "interval")):
+            given[key] = float(given[key])
+    return Garp(**given)
+
+
+_LISTS: tuple[str, ...] = ("addresses", "excluded", "routes", "rules", "peers", "peer_ttl")
+_LISTS += ("track_interfaces", "track_scripts", "track_files", "track_processes", "track_bfds")
+_PLAIN: tuple[str, ...] = (
+    "interface",
+    "router_id",
+    "family",
+    "version",
+    "state",
+    "priority",
+    "advert",
+    "auth",
+    "auth_key",
+)
+_PLAIN += ("promote_secondaries", "accept", "preempt", "preempt_delay", "strict", "dont_track_primary")
+_PLAIN += ("linkbeat_use_polling", "track_source", "unicast_fault_no_peer", "ttl", "vmac", "vmac_name")
+_PLAIN += ("vmac_xmit_base", "vmac_addr", "vmac_for_addresses", "ipvlan", "ipvlan_address", "ipvlan_mode")
+_PLAIN += ("native_ipv6", "old_unicast_checksum", "checksum_compatibility", "kernel_rx_buf", "debug", "vrf")
+_GLOBAL: tuple[str, ...] = (
+    "skip_check_adv_addr",
+    "higher_prio_send_advert",
+    "lower_prio_no_advert",
+    "check_unicast_src",
+)
+_GLOBAL += ("down_timer_adverts",)
+
+
+def _fields(values: dict[str, Any], defaults: dict[str, Any], unicast: bool) -> dict[str, Any]:
+    fields = {name: values[name] for name in _PLAIN if name in values}
+    fields |= {name: tuple(values[name]) for name in _LISTS if name in values}
+    fields |= {name: values.get(name, defaults.get(name)) for name in _GLOBAL}
+    fields = {name: entry for name, entry in fields.items() if entry is not None or name not in _GLOBAL}
+    fields.setdefault("interface", "")
+    source = ("unicast_source", "mcast_source") if unicast else ("mcast_source", "unicast_source")
+    fields["source"] = values.get(source[0]) or values.get(source[1])
+    fields["unicast"] = bool(values.get("peers")) or bool(values.get("unicast_fault_no_peer"))
+    group = values.get("multicast_group") or defaults.get("group4" if values["family"] == 2 else "group6")
+    fields["multicast_group"] = group
+    return fields
+
+
+def _duplicates(parser: Parser, instances: dict[str, Instance]) -> None:
+    """Two virtual routers of one number and family on one interface cannot be told apart."""
+    seen: dict[tuple[object, ...], str] = {}
+    for instance in instances.values():
+        for target in instance.peers or (instance.multicast_group,):
+            key = (instance.interface, instance.family, instance.router_id, target)
+            other = seen.setdefault(key, instance.name)
+            if other != instance.name:
+                version = 4 if instance.family == 2 else 6
+                parser.tell(
+                    Message(
+                        instance.origins.get("router_id"),
+                        instance.name,
+                        f"{other} and {instance.name} both use VRID {instance.router_id} with IPv{version} "
+                        f"on interface {instance.interface}",
+                    )
+                )
+                break
+
+
+# -- sync groups --------------------------------------------------------------------
+
+
+def _groups(
+    parser: Parser, drafts: dict[str, Draft], instances: dict[str, Instance]
+) -> tuple[SyncGroup, ...]:
+    taken: set[str] = set()
+    found: list[SyncGroup] = []
+    for draft in drafts.values():
+        members: list[str] = []
+        for name in draft.values.pop("members", ()):
+            if name not in instances:
+                text = f"Virtual router {name} specified in sync group {draft.name} doesn't exist - ignoring"
+                parser.warn(draft, text)
+            elif name in taken:
+                text = f"Virtual router {name} cannot exist in more than one sync group"
+                parser.warn(draft, f"{text}; ignoring {draft.name}")
+            else:
+                members.append(name)
+                taken.add(name)
+        if not members:
+            parser.warn(draft, f"Sync group {draft.name} has no virtual router(s). removing")
+            continue
+        if len(members) == 1:
+            parser.warn(
+                draft,
+                f"Sync group {draft.name} has only 1 virtual router(s) - this probably isn't what you want",
+            )
+        owners = {instances[name].priority == 255 for name in members}
+        if len(owners) > 1:
+            parser.warn(
+                draft,
+                f"Sync group {draft.name} has some member(s) as address owner and some not as address owner. "
+                "This won't work.",
+            )
+        flags = ("sync_group_tracking_weight", "global_tracking")
+        fields: dict[str, Any] = {name: draft.values[name] for name in flags if name in draft.values}
+        fields |= {name: tuple(draft.values[name]) for name in _LISTS if name in draft.values}
+        found.append(
+            SyncGroup(
+                draft.name,
+                tuple(members),
+                notify=notify.finished(draft.values, _told(parser)),
+                origins=draft.origins,
+                **fields,
+            )
+        )
+    return tuple(found)
