@@ -173,12 +173,14 @@ def datagram(
 def _integrity(whole: bytes, key: bytes) -> bytes:
     """HMAC-MD5-96 (RFC 2403) over a datagram with an authentication header.
 
-    The fields that may change on the way count as 0 (RFC 2402 3.3.3.1), but for the TTL, which
-    keepalived leaves in: it is 255 on arrival, or the packet is refused anyhow.
+    The fields that may change on the way count as 0 (RFC 2402 3.3.3.1), but for the TTL of multicast,
+    which keepalived leaves in: it is 255 on arrival, or the packet is refused anyhow.
     """
     blank = bytearray(whole)
     blank[1] = 0  # type of service
     blank[6:8] = bytes(2)  # flags and fragment offset
+    if not IPv4Address(whole[16:20]).is_multicast:
+        blank[8] = 0  # TTL
     blank[10:12] = bytes(2)  # header checksum
     blank[_ICV] = bytes(12)
     return hmac.digest(key[:AUTH_LENGTH].ljust(AUTH_LENGTH, b"\0"), bytes(blank), "md5")[:12]

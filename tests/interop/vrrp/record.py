@@ -86,6 +86,10 @@ def instance_text(settings: Settings) -> str:
     if settings.auth:
         key = settings.key.decode()
         lines += ["authentication {", f"auth_type {settings.auth}", f"auth_pass {key}", "}"]
+    if settings.unicast:
+        lines += [f"unicast_src_ip {settings.source}", "unicast_peer {", *map(str, settings.peers), "}"]
+    if settings.old_checksum:
+        lines.append("old_unicast_checksum")
     lines += ["virtual_ipaddress {", *map(str, settings.addresses), "}", "}"]
     return "\n".join(lines)
 
@@ -283,22 +287,21 @@ def record() -> None:
     RECORDED.write_text("{\n" + lines + "\n}\n")
 
 
-def main() -> None:
-    if "--inside" in sys.argv:
-        record()
-        return
+def two_nodes(module: str) -> None:
+    """Runs ``module`` --inside our end of a wire whose other end is a node of its own."""
     ip("netns", "add", OURS)
     ip("netns", "add", THEIRS)
     try:
         peer = ["peer", "name", "e0", "address", MACS[OURS], "netns", OURS]
         ip("-n", THEIRS, "link", "add", "e0", "address", MACS[THEIRS], "type", "veth", *peer)
-        for namespace, address in ((OURS, LOWER), (THEIRS, NODE)):
+        for namespace, address, address6 in ((OURS, LOWER, "fd99::1"), (THEIRS, NODE, "fd99::2")):
             subprocess.run(inside(namespace, "sysctl", "-qw", "net.ipv6.conf.e0.accept_dad=0"), check=True)
             ip("-n", namespace, "addr", "add", f"{address}/24", "dev", "e0")
+            ip("-n", namespace, "addr", "add", f"{address6}/64", "dev", "e0", "nodad")
             ip("-n", namespace, "link", "set", "lo", "up")
             ip("-n", namespace, "link", "set", "e0", "up")
         time.sleep(2)
-        again = [sys.executable, "-m", "tests.interop.vrrp.record", "--inside", *sys.argv[1:]]
+        again = [sys.executable, "-m", module, "--inside", *sys.argv[1:]]
         subprocess.run(inside(OURS, *again), check=True)
     finally:
         ip("netns", "del", OURS)
@@ -306,4 +309,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if "--inside" in sys.argv:
+        record()
+    else:
+        two_nodes("tests.interop.vrrp.record")
