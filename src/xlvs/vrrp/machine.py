@@ -27,6 +27,7 @@ from xlvs.vrrp.packet import OWNER, STOPPING, Address, Advert, Fault, PacketErro
 from xlvs.vrrp.settings import Settings
 
 _AGAIN = 64  # announcements that may be waiting
+_PEERS = 64  # whose numbers are remembered
 _STEPS = 256  # of a priority, which the skew is measured in (RFC 5798 6.1)
 
 
@@ -70,7 +71,8 @@ class Machine:
         self._again: list[tuple[float, int]] = []  # when its addresses are announced again, and how often
         self._refresh: float | None = None
         self._patient_until: float | None = None  # lower masters are put up with
-        self._sequence = 0
+        self._sequence = 0  # of AH: the last number that was sent or heard
+        self._heard: dict[Address, int] = {}  # of AH: the last number of each sender
 
     # -- time ---------------------------------------------------------------------------
 
@@ -294,13 +296,22 @@ class Machine:
         return self._as_backup(packet, now)
 
     def _count(self, packet: Received) -> None:
-        """An AH sender's number climbs, whoever is the master: the next one counts on (RFC 2402 3.4.3)."""
+        """An AH sender's number climbs (RFC 2402 3.4.3), and whoever is the master next counts on.
+
+        A master asks for a number above this sender's last, not above its own as keepalived does: two
+        masters that count alike would each take the other for a replay, and stay masters for ever.
+        """
         if self.settings.auth != "AH":
             return
-        if packet.sequence <= self._sequence:
-            text = f"IPSEC-AH : sequence number {packet.sequence} already processed. Packet dropped."
-            raise PacketError(Fault.AUTH_FAILURE, f"{text} Local({self._sequence})")
-        self._sequence = packet.sequence
+        source, number = packet.source, packet.sequence
+        last = self._heard.get(source, 0) if self.state is State.MASTER else self._sequence
+        if number <= last:
+            text = f"IPSEC-AH : sequence number {number} already processed. Packet dropped. Local({last})"
+            raise PacketError(Fault.AUTH_FAILURE, text)
+        self._sequence = max(self._sequence, number)
+        if source not in self._heard and len(self._heard) >= _PEERS:
+            self._heard.pop(next(iter(self._heard)))
+        self._heard[source] = number
 
     def _as_backup(self, packet: Received, now: float) -> list[Command]:
         name = self.settings.name

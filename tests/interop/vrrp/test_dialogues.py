@@ -12,8 +12,12 @@ from tests.interop.vrrp.record import RECORDED
 from tests.interop.vrrp.replay import difference, replay
 
 # Where we differ on purpose: (dialogue, list), with the reason.
+_AH = "our master compares AH's numbers with those of the sender, not with its own (machine.py)"
 DEVIATIONS = {
-    ("AH older while master", "sent"): "a packet that is refused keeps keepalived's master from speaking"
+    ("AH older while master", "notified"): _AH,
+    ("AH older while master", "announced"): _AH,
+    ("AH older while master", "sent"): _AH,
+    ("AH lower heard while master", "notified"): _AH,
 }
 
 
