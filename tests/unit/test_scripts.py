@@ -148,3 +148,11 @@ def test_security_refuses_what_others_may_change(tmp_path: Path) -> None:
     os.chown(path, 0, 0)
     tmp_path.chmod(0o777)
     assert run(root, secure=True) == scripts.NOT_PERMITTED
+
+
+def test_commands_that_follow_run_in_their_order(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    path = write(tmp_path, f'echo "$@" >>{log}; exit ${{1#exit}}')
+    whole = Script((path, "1"), then=Script((path, "2", "b"), then=Script((path, "3"))))
+    assert run(whole, "extra") == 3
+    assert log.read_text() == "1\n2 b\n3 extra\n"

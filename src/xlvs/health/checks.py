@@ -6,7 +6,8 @@ inherits from the real server and from the virtual server has been filled in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
 Address = IPv4Address | IPv6Address
@@ -14,11 +15,15 @@ Address = IPv4Address | IPv6Address
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A program with its arguments, run without a shell, as this user (names or numbers as written)."""
+    """A program with its arguments, run without a shell, as this user (names or numbers as written).
+
+    ``then`` runs after it, whatever it says (FULLNAT's quorum scripts: commands parted by ";").
+    """
 
     arguments: tuple[str, ...]
     user: str | None = None
     group: str | None = None
+    then: Script | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +32,7 @@ class Check:
 
     ``retries`` more attempts, ``retry_delay`` apart, follow a failure before the server is down.
     The first one waits a random part of ``warmup``. ``alpha``: down until it has succeeded once.
+    ``origins`` tells where each field was written; it does not count in comparisons.
     """
 
     interval: float = 60.0
@@ -35,6 +41,7 @@ class Check:
     warmup: float = 60.0
     alpha: bool = False
     log_all_failures: bool = False
+    origins: Mapping[str, object] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -344,7 +344,7 @@ STATUS_FATAL = 2
 STATUS_REFUSED = 5
 STATUS_SECURITY = 6
 STATUS_MISSING = 6
-_GRAVITY = (STATUS_FATAL, STATUS_REFUSED, STATUS_SECURITY)
+_GRAVITY = (STATUS_FATAL, STATUS_SECURITY, STATUS_REFUSED)
 
 
 # -- the whole ----------------------------------------------------------------------

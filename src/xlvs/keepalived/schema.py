@@ -37,6 +37,7 @@ class Draft:
     parent: Draft | None = None
     origin: Origin | None = None
     dropped: bool = False  # read for its messages only: its close is not called
+    skipped: bool = False  # not even read
 
     def add(self, name: str, value: object) -> None:
         """Append to a field that is a list."""
@@ -226,6 +227,9 @@ class Parser:
         if row.block is not None and row.open is not None:
             draft = row.open(line)
             draft.parent, draft.origin = line.draft, line.origin
+            if draft.skipped:
+                self._skip(line)
+                return
             if self.opened(line):
                 self._block(row.block, draft)
             if row.close is not None and not draft.dropped:
@@ -239,6 +243,12 @@ class Parser:
             line.warn(str(refusal))
         if expected and line.opened:
             line.warn("Unexpected '{' - ignoring")
+
+    def _skip(self, line: Line) -> None:
+        """Pass over a block unseen."""
+        depth = int(self.opened(line))
+        while depth and (statement := self._next()) is not None:
+            depth += statement.text.endswith("{") - (statement.text == "}")
 
     def opened(self, line: Line) -> bool:
         """Whether the block of this line begins here or with the next statement."""

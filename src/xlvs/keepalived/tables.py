@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from xlvs.keepalived import bfd, global_defs, statics, tracking, vrrp_check, vrrp_instance
+from xlvs.keepalived import (
+    bfd,
+    global_defs,
+    services,
+    statics,
+    tracking,
+    virtual_server,
+    vrrp_check,
+    vrrp_instance,
+)
 from xlvs.keepalived.schema import Parser, Table
 
-TOP: Table = {**global_defs.TOP, **statics.TOP, **tracking.TOP, **bfd.TOP, **vrrp_instance.TOP}
+TOP: Table = {
+    **global_defs.TOP,
+    **statics.TOP,
+    **tracking.TOP,
+    **bfd.TOP,
+    **vrrp_instance.TOP,
+    **virtual_server.TOP,
+}
 # In this order: what comes later may look at what comes before.
 FINISH: tuple[Callable[[Parser], dict[str, object]], ...] = (
+    services.finish,  # gives the globals what the SSL block says
     global_defs.finish,
     tracking.finish,
     bfd.finish,

@@ -72,6 +72,9 @@ def decimal(line: Line, text: str, low: float, high: float, refusal: str, *, uni
     if problem:
         line.warn(problem)
         raise Refused(refusal.format(keyword=line.keyword, word=text, block=line.draft.name))
+    if unit == 1 and len(text.partition(".")[2]) > 6:
+        line.warn(f"number '{text}' has too many decimal places")
+        return round(float(text), 6)
     return round(float(text) * unit, 9)
 
 

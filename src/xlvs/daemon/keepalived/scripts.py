@@ -16,7 +16,7 @@ import stat
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from xlvs.errors import XlvsError
 from xlvs.health.checks import Script
@@ -59,8 +59,12 @@ async def run(
     After ``timeout`` seconds (None: it may take any time) its group gets SIGTERM, and SIGKILL where
     that does not help; the status is negative then, whatever it was. Cancelling does the same.
     A script that cannot or, with ``secure`` (enable_script_security), may not be run gives 126 or 127,
-    and the reason is logged. ``environment`` is added to ours.
+    and the reason is logged. ``environment`` is added to ours. Commands that follow (``then``) run after
+    it, each within the time; the extra arguments are the last one's, and so is the status.
     """
+    while script.then is not None:
+        await run(replace(script, then=None), timeout=timeout, secure=secure, environment=environment)
+        script = script.then
     try:
         path, identity = resolve(script, secure=secure)
         process = _spawn(path, (*script.arguments, *extra_arguments), identity, environment)
