@@ -58,6 +58,20 @@ def test_every_director_is_measured_and_nothing_is_left() -> None:
     assert not [owner for owner in owners if not Path("/proc", owner).exists()]
 
 
+def test_health_checks_are_measured() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "bench", "--only", "checks", "--quick", "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=REPOSITORY,
+    )
+    assert run.returncode == 0, run.stderr
+    found = {each["name"]: each for each in json.loads(run.stdout)}
+    assert list(found) == ["TCP_CHECK", "HTTP_GET"]
+    assert all(each["busy"] > 0 and each["servers"] == 100 and each["most"] > 0 for each in found.values())
+
+
 @pytest.mark.guest
 def test_the_kernels_own_ipvs_is_measured_beside() -> None:
     run = subprocess.run(

@@ -1,4 +1,4 @@
-"""``xlvs realserver``: what a Linux machine needs to be a real server for DR or TUN."""
+"""``xlvs realserver``: what a Linux machine needs to be a real server, and the agent that tells its load."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from xlvs.errors import XlvsError
 from xlvs.realserver import prepare as preparation
 from xlvs.realserver.plan import METHODS
 
-SUMMARY = "prepare this machine as a real server for DR or TUN, and undo it"
+AGENT_PORT = 8558
+SUMMARY = "prepare this machine as a real server for DR or TUN, undo it, tell directors its load"
 
 _EPILOG = """\
 examples:
@@ -20,6 +21,8 @@ examples:
   xlvs realserver prepare --method tun --vip 10.1.252.161 2001:db8:a::161 --dry-run
   xlvs realserver prepare --method tun --vip 10.1.252.161 --gue-port 6080
   xlvs realserver undo
+  xlvs realserver agent --load --memory
+  xlvs realserver agent --port 9001 --command /usr/local/bin/how-busy
 """
 
 
@@ -66,7 +69,32 @@ def _parser() -> argparse.ArgumentParser:
     )
     status.add_argument("--json", action="store_true", help="as JSON")
     status.set_defaults(run=_status)
+    _add_agent(verbs)
     return parser
+
+
+def _add_agent(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    agent = verbs.add_parser(
+        "agent",
+        help="tell directors how busy this machine is",
+        description="Answer AGENT_CHECK of xlvs keepalived, and agent-check of HAProxy, with the part of"
+        " its weight that this machine can take (of --load and --memory the lower), or with what a"
+        " command says: 75%%, drain, maint, ready, up, down.",
+    )
+    agent.add_argument("--port", type=_port, default=AGENT_PORT, help="TCP port (default %(default)s)")
+    agent.add_argument("--address", nargs="+", default=[], metavar="ADDR", help="only there (default: all)")
+    agent.add_argument("--load", action="store_true", help="what the load average leaves of the processors")
+    agent.add_argument("--memory", action="store_true", help="the part of the memory that is available")
+    agent.add_argument("--timeout", type=float, default=2.0, metavar="SECONDS", help="for the command")
+    agent.add_argument("--drain-file", default="", metavar="FILE", help="drain while this file exists")
+    agent.add_argument(
+        "--command",
+        nargs=argparse.REMAINDER,
+        default=[],
+        metavar="WORD",
+        help="run this, without a shell, for each answer: its first line is passed on; comes last",
+    )
+    agent.set_defaults(run=_agent)
 
 
 def _port(text: str) -> int:
@@ -89,6 +117,23 @@ def _prepare(chosen: argparse.Namespace) -> int:
     _demand_root()
     for step in preparation.prepare(*wanted):
         print(f"done: {step.identity}")
+    return 0
+
+
+def _agent(chosen: argparse.Namespace) -> int:
+    import asyncio
+
+    from xlvs.realserver.agent import Sources, serve
+
+    if chosen.command and (chosen.load or chosen.memory):
+        raise XlvsError("--command answers alone: without --load and --memory")
+    if not (chosen.command or chosen.load or chosen.memory):
+        raise XlvsError("say what to answer from: --load, --memory or --command")
+    sources = Sources(chosen.load, chosen.memory, tuple(chosen.command), chosen.timeout, chosen.drain_file)
+    try:
+        asyncio.run(serve(sources, chosen.address, chosen.port))
+    except OSError as error:
+        raise XlvsError(f"cannot listen on port {chosen.port}: {error.strerror}") from None
     return 0
 
 

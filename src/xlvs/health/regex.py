@@ -146,8 +146,8 @@ def _braced(pattern: str, place: int) -> tuple[str, int]:
 
 
 def _class(pattern: str, place: int) -> tuple[str, int]:
-    """A bracketed class, its POSIX names spelt out."""
-    out = ["["]
+    """A bracketed class, its POSIX names spelt out, and where it ends."""
+    out, start = ["["], place
     place += 1
     if pattern[place : place + 1] == "^":
         out.append("^")
@@ -169,4 +169,6 @@ def _class(pattern: str, place: int) -> tuple[str, int]:
         else:
             out.append("\\[" if pattern[place] == "[" else pattern[place])
             place += 1
+    if place >= len(pattern):
+        raise ValueError(f"regex '{pattern}': the class {pattern[start:]} has no end")
     return "".join(out) + "]", place + 1

@@ -1,0 +1,1 @@
+"""Each health check against real servers: well, hung, refusing, and saying the wrong thing."""
