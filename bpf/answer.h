@@ -9,32 +9,31 @@
 #define XLVS_ANSWER_H
 
 #include "draft.h"
+#include "stamps.h"
 #include "toa.h"
 
-#define BARE_TCP 5 /* words of a TCP header without options */
-
-/* A TCP header, with no option but TOA. */
-struct answer_tcp {
-	__be32 words[BARE_TCP + TOA_IPV6 / 4];
-};
+#define BARE_TCP   5  /* words of a TCP header without options */
+#define STAMP_TEXT 12 /* bytes of timestamps behind two NOPs */
 
 /*
  * Put the first size bytes of this header in place of old ones, as many as they are, and
  * correct the checksum; pseudo is by how much the addresses change that.
  */
-static __always_inline bool skb_set_tcp(struct __sk_buff *skb, const struct packet *p,
-					struct answer_tcp *new, __u32 size, __be32 *old,
-					__u32 old_size, __s64 pseudo)
+static __always_inline bool skb_set_tcp(struct __sk_buff *skb, const struct packet *p, __be32 *new,
+					__u32 size, __be32 *old, __u32 old_size, __s64 pseudo)
 {
 	__u32 at = p->l4, check = at + 16;
 	__s64 diff;
 
-	new->words[4] = 0;
+	size = ((size - 1) & (ANSWER_WORDS * 4 - 1)) + 1;
+	old_size = ((old_size - 1) & (ANSWER_WORDS * 4 - 1)) + 1;
+	new[4] = 0;
+	old[4] &= bpf_htonl(0xffff); /* both without the checksum */
 	pseudo += (__u16)~bpf_htons(old_size) + bpf_htons(size);
-	diff = bpf_csum_diff(old, old_size, new->words, size, 0);
+	diff = bpf_csum_diff(old, old_size, new, size, 0);
 	if (diff < 0 || bpf_l4_csum_replace(skb, check, 0, diff, 0) ||
 	    bpf_l4_csum_replace(skb, check, 0, pseudo, BPF_F_PSEUDO_HDR) ||
-	    bpf_skb_load_bytes(skb, check, &new->words[4], 2))
+	    bpf_skb_load_bytes(skb, check, &new[4], 2))
 		return false;
 	return !bpf_skb_store_bytes(skb, at, new, size, 0);
 }
@@ -53,12 +52,23 @@ static __always_inline bool skb_set_ip(struct __sk_buff *skb, const struct packe
 	return !bpf_skb_store_bytes(skb, p->l3, header, sizeof(struct ipv6hdr), 0);
 }
 
-static __always_inline void answer_header(struct answer_tcp *tcp, const struct draft *s, __u32 size)
+static __always_inline void answer_header(__be32 *tcp, const struct draft *s, __u32 size)
 {
-	tcp->words[0] = *(const __be32 *)&s->sport;
-	tcp->words[1] = bpf_htonl(s->sequence);
-	tcp->words[2] = bpf_htonl(s->acknowledged);
-	tcp->words[3] = bpf_htonl(size / 4 << 28 | TCP_ACK << 16 | s->window);
+	tcp[0] = *(const __be32 *)&s->sport;
+	tcp[1] = bpf_htonl(s->sequence);
+	tcp[2] = bpf_htonl(s->acknowledged);
+	tcp[3] = bpf_htonl(size / 4 << 28 | TCP_ACK << 16 | s->window);
+}
+
+/* Put timestamps behind the header's first words; how many there are then. */
+static __always_inline __u32 answer_stamps(__be32 *tcp, __u32 words, __u32 stamp, __u32 echo)
+{
+	__be32 *option = tcp + (words & (ANSWER_WORDS - 1));
+
+	option[0] = bpf_htonl(PLAIN_TIMESTAMPS);
+	option[1] = bpf_htonl(stamp);
+	option[2] = bpf_htonl(echo);
+	return words + STAMP_TEXT / 4;
 }
 
 /* The window that the client shall see: a SYN-ACK's is not scaled, the client takes this one for scaled. */
@@ -85,13 +95,14 @@ static __always_inline __u16 client_window(const struct xlvs_conn *conn)
  */
 static __always_inline bool skb_acknowledge(struct __sk_buff *skb, struct packet *p,
 					    struct xlvs_scratch *notes,
-					    const struct xlvs_conn *conn, struct answer_tcp *tcp,
-					    __u32 old_size, __u8 kind)
+					    const struct xlvs_conn *conn, __u32 old_size, __u8 kind,
+					    __u32 *acknowledged)
 {
 	__u32 header = p->family == XLVS_IPV4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
-	__be32 *old = (__be32 *)notes->offered.text;
-	__u32 size = sizeof(struct tcphdr);
+	__be32 *old = (__be32 *)notes->offered.text, *tcp = notes->answers[0];
+	const struct stamps *stamps = stamps_of(conn);
 	struct draft *s = &notes->draft;
+	__u32 words = BARE_TCP, size;
 	__u8 link[12], turned[12];
 
 	draft_back(s, p);
@@ -99,11 +110,13 @@ static __always_inline bool skb_acknowledge(struct __sk_buff *skb, struct packet
 	s->acknowledged = bpf_ntohl(old[1]) + 1;
 	s->window = client_window(conn);
 	if (conn->flags & XLVS_CONN_TOA) {
-		toa_write((__u8 *)(tcp->words + BARE_TCP), conn, kind);
-		size += toa_size(conn);
+		toa_write((__u8 *)(tcp + BARE_TCP), conn, kind);
+		words += toa_size(conn) / 4;
 	}
+	if (conn->flags & XLVS_CONN_STAMPED)
+		words = answer_stamps(tcp, words, stamps->client, stamps->told - stamps->shift);
+	*acknowledged = size = words * 4;
 	answer_header(tcp, s, size);
-	old[4] &= bpf_htonl(0xffff); /* without the checksum */
 	if (bpf_skb_load_bytes(skb, 0, link, sizeof(link)) ||
 	    bpf_skb_change_tail(skb, p->l3 + header + (old_size > size ? old_size : size), 0) ||
 	    !skb_set_tcp(skb, p, tcp, size, old, old_size, 0) || !skb_set_ip(skb, p, s, size))
@@ -120,33 +133,33 @@ static __always_inline bool skb_acknowledge(struct __sk_buff *skb, struct packet
 /* Make that ACK one for the client, from the VIP. */
 static __always_inline bool skb_open_window(struct __sk_buff *skb, const struct packet *p,
 					    struct xlvs_scratch *notes,
-					    const struct xlvs_conn *conn, struct answer_tcp *tcp,
+					    const struct xlvs_conn *conn, __u32 old_size,
 					    __u16 window)
 {
 	__u32 header = p->family == XLVS_IPV4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
-	__u32 addresses = p->family == XLVS_IPV4 ? 4 : 16, old_size = sizeof(struct tcphdr);
+	__u32 addresses = p->family == XLVS_IPV4 ? 4 : 16, words = BARE_TCP, size;
+	__be32 *old = notes->answers[0], *tcp = notes->answers[1];
+	const struct stamps *stamps = stamps_of(conn);
 	struct draft *s = &notes->draft;
-	struct answer_tcp old = *tcp;
 	__s64 pseudo;
 
-	if (conn->flags & XLVS_CONN_TOA)
-		old_size += toa_size(conn);
-	old.words[4] = 0;
 	s->acknowledged = s->sequence - syn_shift(conn);
 	s->sequence = conn->seq_base + 1;
 	s->sport = conn->vport;
 	s->dport = conn->cport;
 	s->window = first_window(conn, window);
-	answer_header(tcp, s, sizeof(struct tcphdr));
+	if (conn->older & XLVS_OFFER_STAMPS)
+		words = answer_stamps(tcp, words, stamps->told, stamps->client);
+	size = words * 4;
+	answer_header(tcp, s, size);
 	pseudo = bpf_csum_diff((__be32 *)s->saddr, addresses, (__be32 *)conn->vaddr, addresses, 0);
 	pseudo = bpf_csum_diff((__be32 *)s->daddr, addresses, (__be32 *)conn->caddr, addresses,
 			       csum_fold(pseudo));
 	copy_address(s->saddr, conn->vaddr);
 	copy_address(s->daddr, conn->caddr);
-	return skb_set_tcp(skb, p, tcp, sizeof(struct tcphdr), old.words, old_size,
-			   csum_fold(pseudo)) &&
-	       skb_set_ip(skb, p, s, sizeof(struct tcphdr)) &&
-	       !bpf_skb_change_tail(skb, p->l3 + header + sizeof(struct tcphdr), 0);
+	return !bpf_skb_change_tail(skb, p->l3 + header + size, 0) &&
+	       skb_set_tcp(skb, p, tcp, size, old, old_size, csum_fold(pseudo)) &&
+	       skb_set_ip(skb, p, s, size);
 }
 
 static __always_inline bool has_ip_options(const struct packet *p)
@@ -158,8 +171,7 @@ static __always_inline int companion_answer(struct __sk_buff *skb, struct packet
 					    const struct xlvs_settings *set)
 {
 	struct xlvs_scratch *notes = scratch_get();
-	__u32 size, at = l4_of(p);
-	struct answer_tcp tcp = {};
+	__u32 size, acknowledged, at = l4_of(p);
 	struct flow flow;
 	__u16 window;
 
@@ -171,9 +183,8 @@ static __always_inline int companion_answer(struct __sk_buff *skb, struct packet
 	if (bpf_skb_load_bytes(skb, at, notes->offered.text, ((size - 1) & (OFFER_TEXT - 1)) + 1))
 		return companion_drop(XLVS_DROP_COMPANION);
 	window = bpf_ntohs(*(__be16 *)(notes->offered.text + 14));
-	if (!skb_acknowledge(skb, p, notes, flow.conn, &tcp, ((size - 1) & (OFFER_TEXT - 1)) + 1,
-			     set->sysctl.toa_kind) ||
-	    !skb_open_window(skb, p, notes, flow.conn, &tcp, window))
+	if (!skb_acknowledge(skb, p, notes, flow.conn, size, set->sysctl.toa_kind, &acknowledged) ||
+	    !skb_open_window(skb, p, notes, flow.conn, acknowledged, window))
 		return companion_drop(XLVS_DROP_COMPANION);
 	return skb_send(skb, flow.conn->family, flow.conn->vaddr, flow.conn->caddr, 0);
 }

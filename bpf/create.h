@@ -8,6 +8,7 @@
 #define XLVS_CREATE_H
 
 #include "local.h"
+#include "stamps.h"
 
 enum created {
 	CREATED,
@@ -130,6 +131,12 @@ static __always_inline void conn_proxied(struct xlvs_conn *conn, __u32 row,
 	conn->ftp = (__u32)cookie->window << 16;
 	conn->seq_base = cookie->cookie;
 	conn->edge_in = cookie->isn;
+	if (has_local(conn->flags)) {
+		conn->older &= ~XLVS_OFFER_STAMPS;
+	} else {
+		stamps_of(conn)->told = cookie->told;
+		stamps_of(conn)->client = cookie->stamp;
+	}
 	half_open_add(row, 1);
 }
 

@@ -5,6 +5,7 @@
 
 #include "checksum.h"
 #include "index.h"
+#include "tcp_options.h"
 
 #define DRAFT_TTL   64
 #define DRAFT_SLACK 64 /* bytes of the old frame that may stay behind the new packet */
@@ -91,7 +92,7 @@ __noinline int draft_write(struct xdp_md *ctx)
 		return 0;
 	p = &notes->packet;
 	header = p->family == XLVS_IPV4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
-	length = sizeof(struct tcphdr) + (notes->draft.words & 3) * 4;
+	length = sizeof(struct tcphdr) + (notes->draft.words & 7) * 4;
 	if (!draft_fit(ctx, p, notes, p->l3 + header + length))
 		return 0;
 	data = data_of(ctx);
@@ -113,22 +114,26 @@ __noinline int draft_write(struct xdp_md *ctx)
 	return written;
 }
 
-/* The words of a SYN's options, as many as the offer has (offer_of): how many. */
-static __always_inline void draft_offer(struct draft *s, __u32 mss, __u32 scale, bool sack)
+/* The words of a SYN's options, as the offer has them (offer_of), but for its scale. */
+static __always_inline void draft_offer(struct draft *s, __u32 offer, __u32 scale, __u32 stamp,
+					__u32 echo)
 {
 	__be32 scaled = bpf_htonl(0x01030300 | scale); /* behind an NOP */
 	__be32 permitted = bpf_htonl(0x01010402);
+	bool scales = scale != XLVS_NO_SCALE, sack = offer & XLVS_OFFER_SACK;
 
-	s->options[0] = bpf_htonl(0x02040000 | (mss & 0xffff));
-	s->words = 1;
-	if (scale != XLVS_NO_SCALE) {
-		s->options[1] = scaled;
-		s->words = 2;
-	}
-	if (!sack)
+	s->options[0] = bpf_htonl(0x02040000 | (offer & 0xffff));
+	if (offer & XLVS_OFFER_STAMPS) {
+		s->options[1] = bpf_htonl(sack ? 0x0402080a : PLAIN_TIMESTAMPS);
+		s->options[2] = bpf_htonl(stamp);
+		s->options[3] = bpf_htonl(echo);
+		s->options[4] = scaled;
+		s->words = scales ? 5 : 4;
 		return;
-	s->options[s->words == 2 ? 2 : 1] = permitted;
-	s->words++;
+	}
+	s->options[1] = scales ? scaled : permitted;
+	s->options[2] = permitted;
+	s->words = 1 + scales + sack;
 }
 
 /* Between the packet's ends, the other way. */

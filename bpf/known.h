@@ -14,6 +14,7 @@
 #include "relay_on.h"
 #include "sctp.h"
 #include "service.h"
+#include "stamps.h"
 #include "tcp.h"
 #include "tcp_options.h"
 #include "transport.h"
@@ -33,6 +34,9 @@ static __always_inline int too_big(struct xdp_md *ctx, const struct packet *p, c
 
 	if (port && port->flags & XLVS_PORT_GENERIC && p->length > port->mtu)
 		return hand_over(ctx, XLVS_HANDED_SEGMENTS);
+	/* It is told of as it came, or comes again in parts. */
+	if (flow->conn->flags & XLVS_CONN_STAMPED)
+		stamps_shift_plain(ctx, p, is_reply(flow), -stamps_of(flow->conn)->shift);
 	/* As in the kernel, where the TTL goes down before sizes are compared. */
 	if (!notes || !decrement_ttl((void *)(long)ctx->data, (void *)(long)ctx->data_end, p))
 		return drop_as(XLVS_DROP_MALFORMED);
@@ -219,7 +223,8 @@ static __always_inline int destination_gone(struct xdp_md *ctx, const struct flo
 
 /*
  * Whether the opening program is to see the packet first: all while a connection is opened;
- * where numbers are shifted, what begins one anew, and options that may hold numbers.
+ * where numbers are shifted, what begins one anew, and options that may hold numbers. Nearly
+ * all hold none, or just the timestamps that are shifted here.
  */
 static __always_inline bool is_opening(struct xdp_md *ctx, const struct packet *p,
 				       struct xlvs_conn *conn, bool reply)
@@ -228,7 +233,14 @@ static __always_inline bool is_opening(struct xdp_md *ctx, const struct packet *
 
 	if (flags & XLVS_CONN_OPENING)
 		return true;
-	return flags & XLVS_CONN_SHIFTED && (p->tcp & TCP_SYN || !note_edge(ctx, p, conn, reply));
+	if (!(flags & XLVS_CONN_SHIFTED))
+		return false;
+	if (p->tcp & TCP_SYN)
+		return true;
+	if (note_edge(ctx, p, conn, reply))
+		return false;
+	return !stamps_shift_plain(ctx, p, reply,
+				   flags & XLVS_CONN_STAMPED ? stamps_of(conn)->shift : 0);
 }
 
 /* To that program, or to SYNPROXY's while that waits for the real server. */

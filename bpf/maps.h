@@ -129,7 +129,7 @@ struct local_walk {
 	__u32 dry;   /* jiffies when none was found last */
 };
 
-#define DRAFT_OPTIONS 3
+#define DRAFT_OPTIONS 5
 
 /* A TCP segment that the director makes itself. */
 struct draft {
@@ -145,6 +145,8 @@ struct draft {
 	__be32 options[DRAFT_OPTIONS];
 };
 
+#define ANSWER_WORDS 16 /* a power of two, more than it takes */
+
 #define OFFER_TEXT 64 /* a power of two, more than TCP's options take */
 
 /* The reader of a SYN's options. */
@@ -152,7 +154,9 @@ struct offer_walk {
 	__u32 at;
 	__u32 length;
 	__u32 offer;
-	__u8 text[OFFER_TEXT + 4];
+	__u32 stamp; /* its sender's, where it has timestamps, and */
+	__u32 echo;  /* what that echoes */
+	__u8 text[OFFER_TEXT + 12];
 };
 
 /* What a good cookie says of the connection that is to be made. */
@@ -162,6 +166,8 @@ struct cookie_note {
 	__u32 cookie;
 	__u32 isn;   /* the client's */
 	__u32 offer; /* conn.older */
+	__u32 stamp; /* the client's, where it has timestamps, and */
+	__u32 told;  /* the director's, echoed */
 };
 
 #define PAYLOAD_SIZE 2048 /* powers of two */
@@ -219,6 +225,7 @@ struct xlvs_scratch {
 	__u32 path_mtu;
 	struct draft draft;
 	struct offer_walk offered;
+	__be32 answers[2][ANSWER_WORDS]; /* TCP headers (answer.h) */
 	struct cookie_note cookie;
 	__u32 unproxied; /* the cookies' program leaves the packet to usual ways */
 	__u32 error_outcome;

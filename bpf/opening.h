@@ -19,6 +19,7 @@
 #include "proxy.h"
 #include "relay.h"
 #include "relay_on.h"
+#include "stamps.h"
 #include "toa.h"
 #include "uoa.h"
 #include "window.h"
@@ -102,6 +103,16 @@ static __always_inline void sack_shift(struct option_edit *e, const struct xlvs_
 	}
 	if (empty && s->flags & XLVS_CONN_OPENING)
 		sack_take_out(e);
+}
+
+/* The timestamps that SYNPROXY gave in the real server's name (stamps.h): whether there are any. */
+static __always_inline bool stamps_told(struct option_edit *e, const struct xlvs_conn *conn,
+					const struct packet *p, const struct segment *s, bool reply)
+{
+	if (!e->stamps || !(s->flags & XLVS_CONN_STAMPED))
+		return false;
+	stamps_shift(e, p, reply, stamps_of(conn)->shift);
+	return true;
 }
 
 /* The longest packet on the way to the destination, as it was found last; 0: not yet. */
@@ -200,6 +211,7 @@ static __always_inline enum xlvs_outcome opening_request(struct xdp_md *ctx, str
 		sack_shift(e, conn, s, false);
 		changed = true;
 	}
+	changed |= stamps_told(e, conn, p, s, false);
 	if (changed && !options_store(ctx, p, e, s->whole))
 		return XLVS_DROP_MALFORMED;
 	if (!(s->flags & XLVS_CONN_OPENING))
@@ -246,6 +258,7 @@ static __always_inline enum xlvs_outcome opening_reply(struct xdp_md *ctx, struc
 		sack_shift(e, conn, s, true);
 		changed = true;
 	}
+	changed |= stamps_told(e, conn, p, s, true);
 	return !changed || options_store(ctx, p, e, s->whole) ? XLVS_FORWARDED
 							      : XLVS_DROP_MALFORMED;
 }

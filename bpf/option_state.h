@@ -27,10 +27,11 @@ struct option_edit {
 	__u16 mss_most; /* 0: whatever it is */
 	__u16 mss_less; /* than that, or than the packet's own */
 	/* What it found: */
-	bool blank;  /* the present option goes */
-	__u32 kept;  /* bytes of options that stay, without padding */
-	__u32 stamp; /* of which timestamps, and ... */
-	__u32 sack;  /* where selective acknowledgements begin; 0: there are none */
+	bool blank;   /* the present option goes */
+	__u32 kept;   /* bytes of options that stay, without padding */
+	__u32 stamp;  /* of which timestamps, */
+	__u32 stamps; /* where these begin; 0: there are none; and ... */
+	__u32 sack;   /* where selective acknowledgements begin; 0: there are none */
 	__u32 blocks;
 	/* Packing what stays: */
 	__u32 out;   /* bytes written */

@@ -3,17 +3,13 @@
 #ifndef XLVS_OPTIONS_H
 #define XLVS_OPTIONS_H
 
-#include "maps.h"
+#include "tcp_options.h"
 
-#define OPTION_END	      0
-#define OPTION_NOP	      1
-#define OPTION_MSS	      2
-#define OPTION_SCALE	      3
-#define OPTION_SACK_PERMITTED 4
-#define LARGEST_SCALE	      14  /* RFC 7323, 2.3 */
-#define LEAST_MSS	      536 /* without the option, RFC 9293 3.7.1; IPv6: 1220 */
-#define LEAST_MSS6	      1220
-#define DEFAULT_SCALE	      7 /* the director's, before it knows its servers' */
+#define OPTION_SCALE  3
+#define LARGEST_SCALE 14  /* RFC 7323, 2.3 */
+#define LEAST_MSS     536 /* without the option, RFC 9293 3.7.1; IPv6: 1220 */
+#define LEAST_MSS6    1220
+#define DEFAULT_SCALE 7 /* the director's, before it knows its servers' */
 
 /* The window scale in service.server_offer. */
 static __always_inline __u32 known_scale(__u32 said)
@@ -23,6 +19,17 @@ static __always_inline __u32 known_scale(__u32 said)
 	if (!said)
 		return DEFAULT_SCALE;
 	return raised ? raised - 1 : XLVS_NO_SCALE;
+}
+
+static __always_inline void offer_stamps(struct offer_walk *walk, const __u8 *option)
+{
+	__be32 stamp, echo;
+
+	__builtin_memcpy(&stamp, option + 2, sizeof(stamp));
+	__builtin_memcpy(&echo, option + 6, sizeof(echo));
+	walk->offer |= XLVS_OFFER_STAMPS;
+	walk->stamp = bpf_ntohl(stamp);
+	walk->echo = bpf_ntohl(echo);
 }
 
 static long read_option(__u32 round, void *unused)
@@ -44,17 +51,19 @@ static long read_option(__u32 round, void *unused)
 	if (!size || (size < 2 && kind != OPTION_NOP) || walk->at + size > walk->length)
 		return 1;
 	walk->at += size;
-	if (kind == OPTION_MSS && size == 4)
+	if (kind == OPTION_MSS && size == OPTION_MSS_SIZE)
 		walk->offer = (walk->offer & ~0xffffu) | option[2] << 8 | option[3];
 	else if (kind == OPTION_SCALE && size == 3)
 		walk->offer = (walk->offer & ~0xf0000u) |
 			      (option[2] > LARGEST_SCALE ? LARGEST_SCALE : option[2]) << 16;
-	else if (kind == OPTION_SACK_PERMITTED && size == 2)
+	else if (kind == OPTION_SACK_OK && size == 2)
 		walk->offer |= XLVS_OFFER_SACK;
+	else if (kind == OPTION_TIMESTAMPS && size == OPTION_STAMPS_SIZE)
+		offer_stamps(walk, option);
 	return 0;
 }
 
-/* What the SYN at p offers: MSS | window scale or XLVS_NO_SCALE << 16 | XLVS_OFFER_SACK. */
+/* What the SYN at p offers: MSS | window scale or XLVS_NO_SCALE << 16 | XLVS_OFFER_*; the stamps are in the walk. */
 static __always_inline __u32 offer_of(struct xdp_md *ctx, const struct packet *p,
 				      struct xlvs_scratch *notes)
 {

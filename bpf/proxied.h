@@ -14,6 +14,7 @@
 #include "relay_on.h"
 #include "draft.h"
 #include "service.h"
+#include "stamps.h"
 #include "state.h"
 
 #define OFFER_LIFE 140 /* seconds: longer than a cookie's life */
@@ -132,7 +133,7 @@ static __always_inline int ask_server(struct xdp_md *ctx, struct xlvs_scratch *n
 	if (scale != XLVS_NO_SCALE)
 		window <<= scale;
 	s->window = window > 0xffff ? 0xffff : window; /* a SYN's is never scaled */
-	draft_offer(s, offer & 0xffff, scale, offer & XLVS_OFFER_SACK);
+	draft_offer(s, offer, scale, stamps_of(conn)->client, 0);
 	return draft_to_server(ctx, notes, flow, of);
 }
 
@@ -202,6 +203,12 @@ static __always_inline void learn_offer(struct proxied *of, __u32 offer)
 	if (agreed & XLVS_OFFER_SACK)
 		learned = (learned & ~XLVS_OFFER_NO_SACK) |
 			  (offer & XLVS_OFFER_SACK ? 0 : XLVS_OFFER_NO_SACK);
+	if (agreed & XLVS_OFFER_STAMPS && !(offer & XLVS_OFFER_STAMPS)) {
+		learned |= XLVS_OFFER_NO_STAMPS;
+		if (said) /* no cookie says which of two offers that was in */
+			said = __sync_fetch_and_or(&service->server_offer, XLVS_OFFER_NO_STAMPS) |
+			       XLVS_OFFER_NO_STAMPS;
+	}
 	if (learned == said)
 		return;
 	/* Two offers are known at once; those who were told an older one must be gone. */
@@ -231,22 +238,33 @@ static __always_inline __u32 note_scales(struct xlvs_conn *conn, __u32 offer)
 	return conn->window_shift || (unscaled && client) ? XLVS_CONN_SPECIAL : 0;
 }
 
+/* What its timestamps must be shifted by, where both have any. */
+static __always_inline __u32 note_stamps(struct xlvs_conn *conn, __u32 offer, __u32 stamp)
+{
+	struct stamps *s = stamps_of(conn);
+
+	if (!(conn->older & offer & XLVS_OFFER_STAMPS))
+		return 0;
+	s->shift = s->told - stamp;
+	return XLVS_CONN_STAMPED;
+}
+
 /* The real server has answered: the connection is open on both sides, shifted by a constant. */
 static __always_inline int server_answers(struct xdp_md *ctx, struct xlvs_scratch *notes,
 					  const struct flow *flow, struct proxied *of)
 {
-	__u32 offer = offer_of(ctx, &notes->packet, notes), special;
+	__u32 offer = offer_of(ctx, &notes->packet, notes), rare;
 	struct xlvs_conn *conn = of->conn;
 
 	if (!flow_holds(flow))
 		return drop_as(XLVS_DROP_RACE);
-	special = note_scales(conn, offer);
+	rare = note_scales(conn, offer) | note_stamps(conn, offer, notes->offered.stamp);
 	conn->edge_out = of->sequence;
 	conn->seq_out = conn->seq_base - of->sequence;
 	conn->seq_before = conn->seq_out;
 	barrier();
-	if (special)
-		__sync_fetch_and_or(&conn->flags, special);
+	if (rare)
+		__sync_fetch_and_or(&conn->flags, rare);
 	if (half_open_over(conn, XLVS_TCP_ESTABLISHED, of->set)) {
 		learn_offer(of, offer);
 		if (of->set->sysctl.synproxy_defer)

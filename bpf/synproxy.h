@@ -14,6 +14,7 @@
 #include "new.h"
 #include "options.h"
 #include "draft.h"
+#include "stamps.h"
 #include "toa.h"
 
 #define DEFAULT_MSS  1460
@@ -44,6 +45,26 @@ static __always_inline __u32 told_mss(const struct xlvs_service *service, const 
 	return mss;
 }
 
+/*
+ * The director's clock in timestamps: a secret number ahead of the time that it runs. They carry
+ * nothing else, for a cookie has room for all that there is to know.
+ */
+static __always_inline __u32 stamp_clock(const struct xlvs_settings *set)
+{
+	return now() + hash_words(set->cookie_key, 4, 0);
+}
+
+/*
+ * Whether clients may have timestamps: until a real server was heard to do without, for they
+ * must then be in each segment (RFC 7323, 3.2).
+ */
+static __always_inline bool stamps_offered(const struct xlvs_service *service,
+					   const struct xlvs_settings *set)
+{
+	return set->sysctl.synproxy_timestamp && !(service->flags & XLVS_SERVICE_FULLNAT) &&
+	       !(service->server_offer & XLVS_OFFER_NO_STAMPS);
+}
+
 static __always_inline int draft_return(struct xdp_md *ctx, enum xlvs_outcome outcome)
 {
 	if (!draft_write(ctx) || !turn_link_header(ctx))
@@ -65,6 +86,8 @@ static __always_inline int answer_syn(struct xdp_md *ctx, struct xlvs_scratch *n
 		offer |= XLVS_NO_SCALE << 16;
 	if (!set->sysctl.synproxy_sack || said & XLVS_OFFER_NO_SACK)
 		offer &= ~XLVS_OFFER_SACK;
+	if (!stamps_offered(service, set))
+		offer &= ~XLVS_OFFER_STAMPS;
 	if ((offer >> 16 & 15) == XLVS_NO_SCALE)
 		scale = XLVS_NO_SCALE;
 	draft_back(s, p);
@@ -72,7 +95,8 @@ static __always_inline int answer_syn(struct xdp_md *ctx, struct xlvs_scratch *n
 	s->acknowledged = isn + 1;
 	s->flags = TCP_SYN | TCP_ACK;
 	s->window = set->sysctl.synproxy_defer ? DEFER_WINDOW : 0;
-	draft_offer(s, told_mss(service, p, set), scale, offer & XLVS_OFFER_SACK);
+	draft_offer(s, (offer & ~0xffffu) | (told_mss(service, p, set) & 0xffff), scale,
+		    stamp_clock(set), notes->offered.stamp);
 	return draft_return(ctx, XLVS_COOKIE_SENT);
 }
 
@@ -131,6 +155,19 @@ static __always_inline bool read_cookie(const struct packet *p, const struct tcp
 	else
 		note->offer |= told << 24;
 	return true;
+}
+
+/* A client that was given timestamps has them in all that it sends since. */
+static __always_inline void read_stamps(struct xdp_md *ctx, struct xlvs_scratch *notes,
+					const struct xlvs_settings *set)
+{
+	struct cookie_note *note = &notes->cookie;
+
+	if (!set->sysctl.synproxy_timestamp)
+		return;
+	note->offer |= offer_of(ctx, &notes->packet, notes) & XLVS_OFFER_STAMPS;
+	note->stamp = notes->offered.stamp;
+	note->told = notes->offered.echo;
 }
 
 /* The client is there: make its connection, whose program asks the real server. */
@@ -194,6 +231,7 @@ static __always_inline int handle_synproxy(struct xdp_md *ctx, struct xlvs_scrat
 		return no_cookie(ctx, notes, service, set);
 	if (set->sysctl.synproxy_defer && !payload)
 		return drop_as(XLVS_DROP_DEFERRED);
+	read_stamps(ctx, notes, set);
 	return open_connection(ctx, notes, service, row, set);
 }
 

@@ -8,17 +8,18 @@
 
 #include "checksum.h"
 
-#define OPTION_END	  0
-#define OPTION_NOP	  1
-#define OPTION_MSS	  2
-#define OPTION_MSS_SIZE	  4
-#define OPTION_SACK_OK	  4 /* RFC 2018 */
-#define OPTION_SACK	  5
-#define OPTION_TIMESTAMPS 8 /* RFC 7323 */
-#define OPTION_FAST_OPEN  34
-#define OPTION_TOA	  254 /* the client's address; sysctl toa_kind may say another */
-#define OPTION_TOA_OLD	  200 /* the kind that early senders had */
-#define SACK_EDGES	  8   /* of at most four blocks */
+#define OPTION_END	   0
+#define OPTION_NOP	   1
+#define OPTION_MSS	   2
+#define OPTION_MSS_SIZE	   4
+#define OPTION_SACK_OK	   4 /* RFC 2018 */
+#define OPTION_SACK	   5
+#define OPTION_TIMESTAMPS  8 /* RFC 7323 */
+#define OPTION_STAMPS_SIZE 10
+#define OPTION_FAST_OPEN   34
+#define OPTION_TOA	   254 /* the client's address; sysctl toa_kind may say another */
+#define OPTION_TOA_OLD	   200 /* the kind that early senders had */
+#define SACK_EDGES	   8   /* of at most four blocks */
 /* Two NOPs and timestamps: what nearly every segment has that has options at all. */
 #define PLAIN_TIMESTAMPS 0x0101080a
 #define PLAIN_WORDS	 8 /* length of its header in words */
@@ -139,8 +140,10 @@ static __always_inline bool begin_option(struct option_edit *e, __u32 at)
 	if (e->blank || size == 1)
 		return true;
 	e->kept += size;
-	if (kind == OPTION_TIMESTAMPS)
+	if (kind == OPTION_TIMESTAMPS) {
 		e->stamp = size;
+		e->stamps = size == OPTION_STAMPS_SIZE ? at + 2 : 0;
+	}
 	if (kind == OPTION_MSS && size == OPTION_MSS_SIZE)
 		lower_mss(e, at + 2);
 	if (kind == OPTION_SACK) {

@@ -101,10 +101,11 @@ struct xlvs_key6 {
 #define XLVS_CONN_OPENING      0x2000u
 #define XLVS_CONN_TOA	       0x4000u /* the real server is told the client's address, by option */
 #define XLVS_CONN_PROXY	       0x8000u /* ... or in front of the payload (PROXY protocol 2) */
-#define XLVS_CONN_SYNPROXY     0x10000u /* the director answered the client's SYN itself */
-#define XLVS_CONN_SHIFTED      0x20000u /* sequence numbers differ: seq_in, seq_out */
-#define XLVS_CONN_HALF_OPEN    0x80000u /* ... and waits for its real server, counted there */
-#define XLVS_CONN_OTHER_FAMILY 0x40000u /* the real server is of the other family */
+#define XLVS_CONN_SYNPROXY     0x10000u	 /* the director answered the client's SYN itself */
+#define XLVS_CONN_SHIFTED      0x20000u	 /* sequence numbers differ: seq_in, seq_out */
+#define XLVS_CONN_HALF_OPEN    0x80000u	 /* ... and waits for its real server, counted there */
+#define XLVS_CONN_OTHER_FAMILY 0x40000u	 /* the real server is of the other family */
+#define XLVS_CONN_STAMPED      0x100000u /* timestamps are shifted, too: stamps.h */
 
 /* conn.state: state | previous << 8 | flags << 16. */
 #define XLVS_STATE_INACTIVE 0x10000u
@@ -113,6 +114,7 @@ struct xlvs_key6 {
 /* conn.older of SYNPROXY. */
 #define XLVS_NO_SCALE	     15u
 #define XLVS_OFFER_SACK	     0x100000u
+#define XLVS_OFFER_STAMPS    0x200000u
 #define XLVS_SERVER_UNSCALED 0x80000000u /* the client scales its windows, the server does not */
 
 struct xlvs_conn {
@@ -129,7 +131,7 @@ struct xlvs_conn {
 	__u32 flags;
 	/* The way back, and FULLNAT's part. */
 	struct xlvs_hop back;
-	__u8 laddr[16];
+	__u8 laddr[16]; /* of NAT by SYNPROXY: timestamps (stamps.h) */
 	__be16 lport;
 	__u8 server_family;
 	__s8 window_shift; /* what the server's windows are shifted left by (SYNPROXY) */
@@ -156,7 +158,7 @@ struct xlvs_conn {
 	__u32 ftp;
 	/*
 	 * Slot + 1 that had its key (XLVS_KEY_EXPECT) before; 0: none. Of SYNPROXY: what was
-	 * agreed with the client, MSS | its window scale << 16 | SACK << 20 | the director's
+	 * agreed with the client, MSS | its window scale << 16 | XLVS_OFFER_* | the director's
 	 * window scale << 24 (both XLVS_NO_SCALE without) | XLVS_SERVER_UNSCALED.
 	 */
 	__u32 older;

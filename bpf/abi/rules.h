@@ -94,6 +94,7 @@ struct xlvs_service_key {
 #define XLVS_SERVICE_IPVS	   0xffffu     /* those of linux/ip_vs.h */
 #define XLVS_SERVICE_LISTED	   0x10000000u /* has lists of clients to allow or deny */
 #define XLVS_SERVICE_LISTED_ALWAYS 0x08000000u /* ... who are looked up for every packet */
+#define XLVS_SERVICE_FULLNAT	   0x04000000u /* a destination is reached so */
 #define XLVS_SERVICE_TELLS	   0x20000000u /* client_address was chosen, not the methods' default */
 #define XLVS_SERVICE_THRESHOLDS	   0x40000000u /* a destination has one, or had */
 #define XLVS_SERVICE_USED	   0x80000000u
@@ -141,9 +142,10 @@ struct xlvs_service {
 };
 
 /* service.server_offer */
-#define XLVS_OFFER_NO_SACK 0x1000000u
-#define XLVS_OFFER_BEFORE  25
-#define XLVS_OFFER_TURN	   0x80000000u /* turns with each change: cookies say it */
+#define XLVS_OFFER_NO_SACK   0x1000000u
+#define XLVS_OFFER_BEFORE    25
+#define XLVS_OFFER_NO_STAMPS 0x20000000u
+#define XLVS_OFFER_TURN	     0x80000000u /* turns with each change: cookies say it */
 
 #define XLVS_SYNS_BITS 24
 

@@ -78,10 +78,11 @@ struct xlvs_sysctl {
 	__s32 synproxy_mss;	  /* said to clients; 0: as the servers do */
 	__s32 synproxy_wscale;	  /* the same; -1: as the servers do */
 	__s32 synproxy_sack;
+	__s32 synproxy_timestamp;
 	__s32 tcp_drop_entry;  /* TCP for a service, but of no connection, is dropped */
 	__s32 udp_drop_entry;  /* UDP for a service's address, but of no service, is dropped */
 	__s32 frag_drop_entry; /* fragments for a service's address are dropped */
-	__s32 reserved[4];
+	__s32 reserved[3];
 };
 
 /* A synchronisation daemon (ipvsadm --start-daemon): user space's notes. */

@@ -12,6 +12,7 @@ _TAGS = (0x8100, 0x88A8)
 _MORE, _OFFSET = 0x2000, 0x1FFF  # IPv4's flags and fragment offset, RFC 791
 _FRAGMENT, _AUTHENTICATION = 44, 51  # next-header numbers, RFC 8200 and RFC 4302
 _TCP, _ACK = 6, 0x10
+_STAMPS = bytes((1, 1, 8, 10))  # timestamps as everybody lays them out (RFC 7323, appendix A)
 _WALKED = (0, 43, 51, 60)  # those before a fragment header, as bpf/walk.h has them
 
 
@@ -79,13 +80,19 @@ def in_parts(frame: bytes, longest: int) -> list[bytes]:
 def client_ack(conn: layout.ConnRow) -> bytes:
     """The ACK by which the client of a connection of SYNPROXY's took the cookie, once more.
 
-    For the data plane alone: its link header names nobody, its TCP checksum is not there.
+    For the data plane alone: its link header names nobody, its TCP checksum is not there. Where
+    timestamps were agreed, it has those of the client's own (bpf/stamps.h).
     """
     ipv4 = conn.family == 2
     client, virtual = (layout.plain_address(each, conn.family) for each in (conn.caddr, conn.vaddr))
     numbers = ((conn.edge_in + 1) & 0xFFFFFFFF, (conn.seq_base + 1) & 0xFFFFFFFF)
     ports = struct.pack("=HH", conn.cport, conn.vport)  # in wire order already
-    segment = ports + struct.pack("!IIBBHHH", *numbers, 5 << 4, _ACK, conn.ftp >> 16, 0, 0)
+    options = b""
+    if conn.older & layout.OFFER_STAMPS:
+        told, own = struct.unpack_from("=II", bytes(conn.laddr))
+        options = _STAMPS + struct.pack("!II", own, told)
+    offset = 5 + len(options) // 4 << 4
+    segment = ports + struct.pack("!IIBBHHH", *numbers, offset, _ACK, conn.ftp >> 16, 0, 0) + options
     if ipv4:
         head = bytearray(
             struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(segment), 0, 0, 64, _TCP, 0) + client + virtual

@@ -218,6 +218,9 @@ class Commit:
         service = staged.service
         flags = layout.SERVICE_USED | service.flags
         flags |= layout.SERVICE_THRESHOLDS * any(dest.destination.upper for dest in staged.dests)
+        flags |= layout.SERVICE_FULLNAT * any(
+            dest.destination.forward == Forward.FULLNAT for dest in staged.dests
+        )
         flags |= staged.listed
         flags |= layout.SERVICE_TELLS * (service.client_address != ClientAddress.BY_METHOD)
         if staged.old_scheduler is not None:

@@ -52,10 +52,11 @@ class SysctlRow(ctypes.Structure):
         ("synproxy_mss", c_int32),
         ("synproxy_wscale", c_int32),
         ("synproxy_sack", c_int32),
+        ("synproxy_timestamp", c_int32),
         ("tcp_drop_entry", c_int32),
         ("udp_drop_entry", c_int32),
         ("frag_drop_entry", c_int32),
-        ("reserved", c_int32 * 4),
+        ("reserved", c_int32 * 3),
     )
 
 

@@ -92,6 +92,7 @@ OWN = {
         Sysctl("synproxy_mss", low=0, high=65535),
         Sysctl("synproxy_wscale", (-1,), low=-1, high=14),
         Sysctl("synproxy_sack", (1,), low=0, high=1),
+        Sysctl("synproxy_timestamp", (1,), low=0, high=1),
         Sysctl("tcp_drop_entry", low=0, high=1),
         Sysctl("udp_drop_entry", low=0, high=1),
         Sysctl("frag_drop_entry", low=0, high=1),
