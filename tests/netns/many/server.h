@@ -6,7 +6,11 @@
 
 #include "message.h"
 
+#define PATIENCE \
+	30000 /* milliseconds that connections may take to end when the server is told to */
+
 static volatile sig_atomic_t ending, halving;
+static int living; /* connections */
 static struct conn **served;
 static int most_served;
 
@@ -25,6 +29,7 @@ static void server_close(struct conn *c, int error)
 		refused[error & 4095]++;
 	}
 	served[c->fd] = NULL;
+	living--;
 	close(c->fd);
 	free(c);
 }
@@ -109,6 +114,7 @@ static void server_accept(int listener)
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 		c->fd = fd;
 		served[fd] = c;
+		living++;
 		seen.connections++;
 		watch(c, EPOLL_CTL_ADD, EPOLLIN);
 	}
@@ -121,6 +127,7 @@ static int serve(const char *name, int port)
 	struct sigaction action = { .sa_handler = on_signal };
 	struct conn accepting = { .fd = listener };
 	struct epoll_event events[EVENTS];
+	uint64_t patient = 0;
 
 	served = calloc(most_served, sizeof(*served));
 	setsockopt(listener, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof(zero));
@@ -132,13 +139,16 @@ static int serve(const char *name, int port)
 	sigaction(SIGUSR1, &action, NULL);
 	puts("ready");
 	fflush(stdout);
-	while (!ending) {
+	/* What its client has ended already may have to be said again: bad wires take the last word, too. */
+	while (!ending || (living && (!patient || now_ms() < patient))) {
 		int found = epoll_wait(loop, events, EVENTS, 100);
 
 		for (int fd = 0; halving && fd < most_served; fd++)
 			if (served[fd])
 				shutdown(fd, SHUT_WR);
 		halving = 0;
+		if (ending && !patient)
+			patient = now_ms() + PATIENCE;
 		for (int i = 0; i < found; i++) {
 			if (events[i].data.ptr == &accepting)
 				server_accept(listener);
