@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
-import argparse
-import os
+import json
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from xlvs.errors import XlvsError
+from xlvs.cli.engine import open_data_plane
+from xlvs.daemon.keepalived import commandline
 
 if TYPE_CHECKING:
+    from xlvs.dataplane.port import DataPlane
     from xlvs.keepalived.config import Outcome
 
 SUMMARY = "VRRP and health checks from a keepalived.conf, in keepalived's place"
-DEFAULT_FILE = "/etc/keepalived/keepalived.conf"
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run ``keepalived ARGUMENTS`` and return the exit status (that of keepalived -t for -t)."""
-    chosen = _parser().parse_args(arguments)
-    outcome = read(chosen.use_file, chosen.config_id)
+    if arguments and arguments[0] in commandline.COMMANDS:
+        return _ask(arguments[0], arguments[1:])
+    chosen = commandline.parser(SUMMARY).parse_args(arguments)
+    if chosen.version:
+        return _version()
+    if chosen.signum:
+        from xlvs.daemon.keepalived.startup import signal_number
+
+        print(signal_number(chosen.signum))
+        return 0
     if chosen.config_test is not None:
-        return _test(outcome, chosen.config_test)
+        return _test(read(chosen.use_file, chosen.config_id), chosen.config_test)
     if chosen.explain:
-        return _explain(outcome)
-    raise XlvsError("only -t and --explain are there: running comes with the daemon")
+        return _explain(read(chosen.use_file, chosen.config_id))
+    from xlvs.daemon.keepalived import startup
+
+    return startup.run(
+        chosen,
+        arguments,
+        lambda: read(chosen.use_file, chosen.config_id),
+        lambda: _open(chosen.engine),
+    )
 
 
 def read(path: str, config_id: str | None) -> Outcome:
@@ -33,27 +48,42 @@ def read(path: str, config_id: str | None) -> Outcome:
     from xlvs.daemon.keepalived.machine import Machine
     from xlvs.keepalived.parse import parse
 
-    if config_id is None:
-        config_id = os.uname().nodename.partition(".")[0]
-    return parse(path, config_id=config_id, host=Machine())
+    return parse(path, config_id=commandline.config_id(config_id), host=Machine())
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="xlvs keepalived", description=SUMMARY, allow_abbrev=False)
-    parser.add_argument("-f", "--use-file", metavar="FILE", default=DEFAULT_FILE, help="the configuration")
-    parser.add_argument("-i", "--config-id", metavar="ID", help='what lines of "@ID" are compared with')
-    parser.add_argument(
-        "-t",
-        "--config-test",
-        metavar="LOG_FILE",
-        nargs="?",
-        const="",
-        help="only check the configuration; messages go to standard error, or are appended to LOG_FILE",
-    )
-    parser.add_argument(
-        "--explain", action="store_true", help="print the effective configuration and where it comes from"
-    )
-    return parser
+def _open(engine: str) -> DataPlane:
+    """The data plane for the checkers; who has not brought xlvs's own up is told."""
+    import logging
+
+    from xlvs.cli.engine import open_plane
+    from xlvs.dataplane.xdp import XdpDataPlane
+
+    plane = open_data_plane(engine)
+    if isinstance(plane, XdpDataPlane) and not open_plane().is_up:
+        logging.getLogger(__name__).warning(
+            "The data plane is not up: services are entered, and packets pass once `xlvs up` has run"
+        )
+    return plane
+
+
+def _ask(command: str, arguments: Sequence[str]) -> int:
+    from xlvs.daemon.keepalived import control, listing
+
+    request, chosen = commandline.request_of(command, arguments)
+    answer = control.ask(control.default_path(chosen.instance_name), request)
+    if chosen.json:
+        print(json.dumps(answer, indent=2))
+    else:
+        for line in listing.lines(command, answer):
+            print(line)
+    return 0
+
+
+def _version() -> int:
+    from xlvs import __version__
+
+    print(f"Keepalived xlvs v{__version__}", file=sys.stderr)
+    return 0
 
 
 def _test(outcome: Outcome, log_file: str) -> int:
