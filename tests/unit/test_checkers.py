@@ -286,6 +286,25 @@ def test_after_a_kill_services_are_taken_over_and_the_dead_stay_out(tmp_path: Pa
     play(second())
 
 
+def test_after_a_kill_the_sorry_server_goes_on_serving(tmp_path: Path) -> None:
+    async def life(*, first: bool) -> None:
+        scene = Scene(tmp_path, plane)
+        changes = watched(plane)
+        await scene.child.start(configured)
+        if first:
+            scene.runner.say("10.9.0.11", False)
+            await turn()
+        else:
+            assert changes == []
+        assert scene.inside() == {99: 1}
+        await scene.child.abandoned()
+
+    plane = MemoryDataPlane()
+    configured = config(server(real(11), sorry=SORRY))
+    play(life(first=True))
+    play(life(first=False))
+
+
 def test_services_left_by_a_kill_that_the_file_names_no_more_go(tmp_path: Path) -> None:
     async def life(configured: Config) -> None:
         scene = Scene(tmp_path, plane)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import cast
 
 from xlvs.daemon.checks.runner import Runner
-from xlvs.daemon.keepalived import orders, services, topology
+from xlvs.daemon.keepalived import orders, topology
 from xlvs.daemon.keepalived.child import Context, Event
 from xlvs.daemon.keepalived.outlet import Outlet
 from xlvs.daemon.keepalived.ownership import Ownership
@@ -21,10 +21,11 @@ from xlvs.daemon.keepalived.pool import Action, Pool, Say, ServerKey, key_of, la
 from xlvs.daemon.keepalived.rules import Rules
 from xlvs.daemon.keepalived.suspension import Suspension
 from xlvs.errors import XlvsError
-from xlvs.health.checks import AnyCheck
+from xlvs.health.checks import AnyCheck, MiscCheck
 from xlvs.health.verdict import Health, Verdict, health
 from xlvs.keepalived.config import Config, RealServer, VirtualServer
 
+_REMEMBER = 1.0  # seconds until what changed is on record for whoever comes after a kill
 _RETRY = 5.0  # seconds until rules that the engine refused are tried again
 
 # What is the same of a virtual server before and after a reload.
@@ -48,6 +49,7 @@ class CheckersChild:
         self._actions: list[Action] = []
         self._flushing: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._remembering: asyncio.TimerHandle | None = None
         self._config = Config()
 
     # -- the child --------------------------------------------------------------------
@@ -61,10 +63,9 @@ class CheckersChild:
         self._suspension = Suspension(self._suspend)
         left = self._rules.take_over(flush=config.globals.lvs_flush)
         self._rules.set_timeouts(config.globals.lvs_timeouts)
-        self._config = config
-        self._checks = checks_of(config)
+        self._configure(config)
         if left:
-            self._doubtful = self._left_out(config, left)
+            self._doubtful = self._left_out(left)
         self._set_checks()
         for server in config.virtual_servers:
             pool = Pool(server, self._states(server))
@@ -82,10 +83,9 @@ class CheckersChild:
         """See the protocol."""
         self._flush()
         old, self._pools = self._pools, {}
-        self._config = config
+        self._configure(config)
         self._outlet.configure(config.globals)
         self._rules.set_timeouts(config.globals.lvs_timeouts)
-        self._checks = checks_of(config)
         self._seen &= self._checks.keys()
         self._doubtful &= self._checks.keys()
         self._set_checks()
@@ -164,6 +164,8 @@ class CheckersChild:
         pools = [pool for key, pool in self._pools.items() if whole or key in self._dirty]
         self._dirty.clear()
         self._rules.carry_out(pools, self._now(), whole=whole)
+        if self._remembering is None:
+            self._remembering = self._loop.call_later(_REMEMBER, self._remember)
         self._finish()
 
     def _finish(self) -> None:
@@ -189,13 +191,17 @@ class CheckersChild:
 
     # -- checks and states ----------------------------------------------------------------
 
-    def _set_checks(self) -> None:
+    def _configure(self, config: Config) -> None:
+        self._config = config
+        self._checks = checks_of(config)
         self._labels = {
             (pool_key(server), key_of(real), *kind): (server_label(server, real), label(server))
             for server in self._config.virtual_servers
             for real in server.servers
             for kind in _kinds(real)
         }
+
+    def _set_checks(self) -> None:
         checks: dict[Hashable, AnyCheck] = {
             key: replace(check, alpha=True) if key in self._doubtful else check
             for key, check in self._checks.items()
@@ -210,30 +216,21 @@ class CheckersChild:
         key = pool_key(server)
         return {key_of(real): self._health(key, real) for real in server.servers}
 
-    def _left_out(self, config: Config, left: Ownership) -> set[CheckKey]:
-        """Checks of servers that a killed daemon had taken out: they begin as down.
-
-        Where its sorry server served, nobody can say which those were.
-        """
-        found: set[CheckKey] = set()
-        for server in config.virtual_servers:
-            vip, there = server.vips[0], self._rules.weights(server)
-            names = left.owned.get(services.key_of(server, vip), set())
-            if there is None or (server.sorry and there.get(services.destination_key(server.sorry, vip))):
-                continue
-            for real in server.servers:
-                name = services.destination_key(real, vip)
-                ordered = (label(server), server_label(server, real)) in left.orders
-                if name in names and not ordered and real.weight and not there.get(name):
-                    found |= {(pool_key(server), key_of(real), *rest) for rest in _kinds(real)}
-        return found
+    def _left_out(self, left: Ownership) -> set[CheckKey]:
+        """Checks of servers that a killed daemon had taken out: they begin as down."""
+        return {key for key, (real, virtual) in self._labels.items() if (virtual, real) in left.down}
 
     def _own(self) -> None:
-        self._rules.own(self._pools.values(), self._orders())
+        self._rules.own(self._pools.values())
+
+    def _remember(self) -> None:
+        self._remembering = None
+        self._rules.remember(self._pools.values())
 
     def _name_check(self, name: Hashable) -> str:
         key = cast("CheckKey", name)
-        return self._labels[key][0]
+        real, virtual = self._labels[key]
+        return f"{real} VS {virtual}" if key[2] == MiscCheck.__name__ else real  # as keepalived does
 
     # -- operators ------------------------------------------------------------------------
 
@@ -249,14 +246,6 @@ class CheckersChild:
         self._flush()
         self._own()
         return {"changed": [orders.described(self._pools[key], server) for key, server in found]}
-
-    def _orders(self) -> dict[tuple[str, str], str]:
-        return {
-            (pool.label, pool.name(member.real)): member.order
-            for pool in self._pools.values()
-            for member in pool.members.values()
-            if member.order
-        }
 
     def _restore(self, given: Mapping[tuple[str, str], str]) -> None:
         for pool in self._pools.values():
@@ -294,14 +283,16 @@ class CheckersChild:
     async def _end(self, *, keep: bool, tell: bool = True) -> None:
         self._runner.stop()
         self._suspension.close()
-        for handle in (self._timer, self._flushing):
+        for handle in (self._timer, self._flushing, self._remembering):
             if handle:
                 handle.cancel()
+        if keep:
+            self._rules.remember(self._pools.values())
+        else:
+            self._rules.clear(everything=self._config.globals.lvs_flush_on_stop == "all")
         if tell:
             for pool in self._pools.values():
                 self._actions += pool.end()
-        if not keep:
-            self._rules.clear(everything=self._config.globals.lvs_flush_on_stop == "all")
         self._outlet.act(self._actions)
         self._actions = []
         await self._outlet.close()

@@ -8,28 +8,25 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from xlvs.model import DestinationKey, ServiceKey
-from xlvs.reconcile import Wanted
 
 Owned = dict[ServiceKey, set[DestinationKey]]
 
 
 @dataclass(slots=True)
 class Ownership:
-    """Services and destinations of ours, and operators' orders by the names of server and virtual server."""
+    """Services and destinations of ours, and what we knew of real servers.
+
+    ``orders`` are operators', ``down`` is what checks had taken out; both by the names of virtual and
+    real server.
+    """
 
     owned: Owned = field(default_factory=dict)
     orders: dict[tuple[str, str], str] = field(default_factory=dict)
-
-    def add(self, wanted: Iterable[Wanted]) -> None:
-        """These are ours from now on, too."""
-        for each in wanted:
-            names = self.owned.setdefault(each.service.key, set())
-            names.update(one.key for one in each.destinations)
+    down: set[tuple[str, str]] = field(default_factory=set)
 
 
 def read(path: str) -> Ownership | None:
@@ -42,9 +39,10 @@ def read(path: str) -> Ownership | None:
             for each in content["services"]
         }
         orders = {(virtual, real): order for virtual, real, order in content["orders"]}
+        down = {(virtual, real) for virtual, real in content["down"]}
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return Ownership(owned, orders)
+    return Ownership(owned, orders, down)
 
 
 def write(path: str, ownership: Ownership) -> None:
@@ -55,6 +53,7 @@ def write(path: str, ownership: Ownership) -> None:
             for key, names in ownership.owned.items()
         ],
         "orders": [[*key, order] for key, order in ownership.orders.items()],
+        "down": sorted(map(list, ownership.down)),
     }
     with open(f"{path}.new", "w", encoding="utf-8") as file:
         json.dump(content, file)

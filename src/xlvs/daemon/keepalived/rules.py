@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from xlvs.daemon.keepalived import ownership, services
 from xlvs.daemon.keepalived.carry import carry_out
@@ -11,8 +11,7 @@ from xlvs.daemon.keepalived.ownership import Ownership
 from xlvs.daemon.keepalived.pool import Pool
 from xlvs.dataplane.port import DataPlane
 from xlvs.errors import XlvsError
-from xlvs.keepalived.config import VirtualServer
-from xlvs.model import DestinationKey, ServiceEntry, ServiceKey, Timeouts
+from xlvs.model import ServiceEntry, ServiceKey, Timeouts
 from xlvs.reconcile import Wanted, difference
 
 _FEW = 16  # services up to which each is asked for alone
@@ -36,27 +35,30 @@ class Rules:
         """Own what a killed daemon left, and give that; with ``flush`` own all that is there."""
         left = ownership.read(self._path)
         if left:
-            self._ours = Ownership({key: set(names) for key, names in left.owned.items()})
+            self._ours = Ownership(
+                {key: set(names) for key, names in left.owned.items()}, left.orders, left.down
+            )
         if flush:
             for entry in self._plane.services():
                 names = {one.destination.key for one in entry.destinations}
                 self._ours.owned.setdefault(entry.service.key, set()).update(names)
         return left
 
-    def own(self, pools: Iterable[Pool], orders: Mapping[tuple[str, str], str]) -> None:
+    def own(self, pools: Collection[Pool]) -> None:
         """From now on all that these virtual servers may ever want is ours, too, and on record."""
         for pool in pools:
             for vip in pool.server.vips:
                 names = self._ours.owned.setdefault(services.key_of(pool.server, vip), set())
                 sorry = (pool.server.sorry,) if pool.server.sorry else ()
                 names.update(services.destination_key(real, vip) for real in (*pool.server.servers, *sorry))
-        self._ours.orders = dict(orders)
-        ownership.write(self._path, self._ours)
+        self.remember(pools)
 
-    def weights(self, server: VirtualServer) -> dict[DestinationKey, int] | None:
-        """The weights in its first service as it is now; None where there is none."""
-        entry = self._plane.service(services.key_of(server, server.vips[0]))
-        return {one.destination.key: one.destination.weight for one in entry.destinations} if entry else None
+    def remember(self, pools: Iterable[Pool]) -> None:
+        """How real servers stand goes on record: whoever comes after a kill begins with that."""
+        named = [(pool.label, pool.name(each.real), each) for pool in pools for each in pool.members.values()]
+        self._ours.orders = {(virtual, real): each.order for virtual, real, each in named if each.order}
+        self._ours.down = {(virtual, real) for virtual, real, each in named if not each.healthy}
+        ownership.write(self._path, self._ours)
 
     def entries(self) -> list[ServiceEntry]:
         """Our services as they are."""
@@ -91,7 +93,7 @@ class Rules:
         if whole and not self.failed:
             # What nobody may want any more is gone by now: ours no longer.
             self._ours.owned = {}
-            self.own(pools, self._ours.orders)
+            self.own(pools)
 
     def clear(self, *, everything: bool) -> None:
         """Delete our services; with ``everything`` all there are."""
