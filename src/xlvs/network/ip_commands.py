@@ -75,7 +75,7 @@ def _text(words: Iterable[str]) -> str:
 
 
 class Commands:
-    """Runs batches of ``ip`` lines one after the other, in the background."""
+    """Runs batches of ``ip`` lines and ``nft`` rulesets one after the other, in the background."""
 
     def __init__(self) -> None:
         self._last: asyncio.Task[None] | None = None
@@ -83,7 +83,14 @@ class Commands:
     def run(self, lines: Sequence[str]) -> None:
         """Have the lines carried out after all those before; what fails is logged."""
         for command, text in _batches(lines):
-            self._last = asyncio.get_running_loop().create_task(self._after(self._last, command, text))
+            self._queue(command, text)
+
+    def load_filter(self, text: str) -> None:
+        """Have nft load a ruleset, all of it or nothing, after everything before."""
+        self._queue(("nft", "-f", "-"), text)
+
+    def _queue(self, command: Sequence[str], text: str) -> None:
+        self._last = asyncio.get_running_loop().create_task(self._after(self._last, command, text))
 
     async def _after(self, before: asyncio.Task[None] | None, command: Sequence[str], text: str) -> None:
         if before is not None:
@@ -99,9 +106,9 @@ class Commands:
         except TimeoutError:
             process.kill()
             await process.wait()
-            log.error("ip does not answer: %s", text.partition("\n")[0])
+            log.error("%s does not answer: %s", command[0], text.partition("\n")[0])
             return
-        _complain(complaints.decode(errors="replace"))
+        _complain(command[0], complaints.decode(errors="replace"))
 
     async def finish(self) -> None:
         """Wait until everything is done."""
@@ -122,13 +129,7 @@ def _batches(lines: Sequence[str]) -> Iterator[tuple[tuple[str, ...], str]]:
 def ip_now(lines: Sequence[str]) -> None:
     """Carry out ``ip`` lines and wait for it; what fails is logged."""
     for command, text in _batches(lines):
-        _complain(_now(command, text))
-
-
-def nft_now(text: str) -> None:
-    """Load a ruleset: all of it or nothing; a failure is logged."""
-    for line in _now(("nft", "-f", "-"), text).splitlines()[:1]:
-        log.error("nft: %s", line)
+        _complain(command[0], _now(command, text))
 
 
 def _now(command: Sequence[str], text: str) -> str:
@@ -141,7 +142,7 @@ def _now(command: Sequence[str], text: str) -> str:
     return done.stderr if done.returncode else ""
 
 
-def _complain(text: str) -> None:
+def _complain(program: str, text: str) -> None:
     for line in text.splitlines():
         if not line.startswith("Command failed") and not any(fine in line for fine in _FINE):
-            log.error("ip: %s", line)
+            log.error("%s: %s", program, line)

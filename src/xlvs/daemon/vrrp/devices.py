@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Collection, Mapping
 from ipaddress import IPv4Address, IPv6Address
@@ -9,7 +10,7 @@ from ipaddress import IPv4Address, IPv6Address
 from xlvs.daemon.vrrp.places import Place, Site, promoted, route_lines, static_places, static_rule_lines
 from xlvs.keepalived.config import Config, Instance
 from xlvs.network import virtual_mac
-from xlvs.network.ip_commands import Commands, nft_now
+from xlvs.network.ip_commands import Commands
 from xlvs.network.links import Links
 from xlvs.network.virtual_addresses import VirtualAddresses
 from xlvs.network.virtual_mac import VirtualMac
@@ -33,7 +34,7 @@ class Devices:
         self._refused: dict[str, tuple[IPv4Address | IPv6Address, ...]] = {}
         self._static: tuple[Place, ...] = ()
         self._lines: tuple[tuple[str, str], ...] = ()
-        self._filtered = False
+        self._filtered = self._filter_due = False
         self._table = _TABLE
 
     def load(self, config: Config, sites: Mapping[str, Site]) -> None:
@@ -85,8 +86,10 @@ class Devices:
         self._refused.pop(name, None)
         if instance is not None and not instance.accept and instance.priority != OWNER:
             self._refused[name] = tuple(one.address.ip for one in (*instance.addresses, *instance.excluded))
-        if self._refused != before:
-            self._filter()
+        if self._refused != before and not self._filter_due:
+            # Many instances change at once: one filter for all of them.
+            self._filter_due = True
+            asyncio.get_running_loop().call_soon(self._filter)
 
     # -- the parts ----------------------------------------------------------------------
 
@@ -120,10 +123,11 @@ class Devices:
                 virtual_mac.set_sysctl("ipv4", interface, name, was)
 
     def _filter(self) -> None:
+        self._filter_due = False
         refused = tuple(dict.fromkeys(one for each in self._refused.values() for one in each))
         wanted = bool(self._macvlans or refused)
         if wanted or self._filtered:
-            nft_now(virtual_mac.filter_text(self._table, self._macvlans, refused))
+            self._commands.load_filter(virtual_mac.filter_text(self._table, self._macvlans, refused))
         self._filtered = wanted
 
     def _load_static(self, config: Config) -> None:

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-import os
-import stat
 from collections.abc import Coroutine
-from contextlib import suppress
 
-from xlvs.daemon.keepalived import scripts
+from xlvs.daemon.keepalived import mail, scripts
+from xlvs.daemon.keepalived.fifo import NotifyFifo
 from xlvs.health.checks import Script
 from xlvs.keepalived.config import Config, Fifo, Notify
 from xlvs.vrrp.commands import Event
 from xlvs.vrrp.router import Router
-
-_MODE = 0o600  # of a fifo that was not there
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +33,9 @@ class Notifier:
     def __init__(self, config: Config) -> None:
         self.config = config
         self._secure = config.globals.script_security
-        self._fifos: dict[str, int] = {}
+        self._fifos: dict[str, NotifyFifo] = {}
         self._running: set[asyncio.Task[int]] = set()
+        self._told: set[tuple[bool, str]] = set()  # who had an event before
         self._readers: dict[str, asyncio.Task[int]] = {}
         self.load(config)
 
@@ -54,28 +50,13 @@ class Notifier:
         # The common fifo has its reader from the parent: several children write to it.
         wanted = {fifo.path: fifo for fifo in (config.globals.fifo, config.globals.vrrp_fifo) if fifo}
         for path in set(self._fifos) - set(wanted):
-            os.close(self._fifos.pop(path))
-        for path, fifo in wanted.items():
+            self._fifos.pop(path).close()
+        for path in wanted:
             if path not in self._fifos:
-                self._open(fifo)
+                self._fifos[path] = NotifyFifo(path)
         own = config.globals.vrrp_fifo
         if own is not None and own.script is not None and own.path in self._fifos:
             self._start_reader(own)
-
-    def _open(self, fifo: Fifo) -> None:
-        try:
-            with suppress(FileExistsError):
-                os.mkfifo(fifo.path, _MODE)
-            # For reading too: opening must not wait for a reader, nor writing fail while there is none.
-            descriptor = os.open(fifo.path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError as error:
-            log.error("Unable to open notify fifo %s: %s", fifo.path, error.strerror)
-            return
-        if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
-            log.error("Notify fifo %s exists, and is no fifo", fifo.path)
-            os.close(descriptor)
-            return
-        self._fifos[fifo.path] = descriptor
 
     def _start_reader(self, fifo: Fifo) -> None:
         assert fifo.script is not None
@@ -92,8 +73,8 @@ class Notifier:
         for reader in self._readers.values():
             reader.cancel()
         await asyncio.gather(*self._readers.values(), return_exceptions=True)
-        for descriptor in self._fifos.values():
-            os.close(descriptor)
+        for fifo in self._fifos.values():
+            fifo.close()
         self._fifos.clear()
 
     # -- telling ------------------------------------------------------------------------
@@ -110,6 +91,23 @@ class Notifier:
         if chosen.any is not None and event in _OF_STATES:
             self._start(scripts.run(chosen.any, kind, name, event.value, number, secure=self._secure))
         self._write(f'{kind} "{name}" {event.value} {number}')
+        if chosen.smtp_alert and event in (Event.MASTER, Event.BACKUP, Event.FAULT):
+            self._alert(name, event, group)
+        self._told.add((group, name))
+
+    def _alert(self, name: str, event: Event, group: bool) -> None:
+        """The mail about a state; there is none about beginning as backup."""
+        if event is Event.BACKUP and (group, name) not in self._told:
+            return
+        if group:
+            subject = f"VRRP Group {name} - Entering {event.value} state"
+            body = f"=> All VRRP group instances are now in {event.value} state <="
+        else:
+            subject = f"VRRP Instance {name} - Entering {event.value} state"
+            owning = "now" if event is Event.MASTER else "no longer"
+            body = f"=> VRRP Instance is {owning} owning VRRP VIPs <="
+        settings = self.config.globals
+        self._start(mail.send(settings.mail, settings.router_id, subject, f"{body}\n\n"))
 
     def tell_all(self, router: Router) -> None:
         """Write every state to the fifos (fifo_write_vrrp_states_on_reload)."""
@@ -124,11 +122,5 @@ class Notifier:
         task.add_done_callback(self._running.discard)
 
     def _write(self, text: str) -> None:
-        line = f"{text}\n".encode(errors="surrogateescape")
-        for path, descriptor in self._fifos.items():
-            try:
-                os.write(descriptor, line)
-            except OSError as error:
-                if error.errno != errno.EAGAIN:
-                    raise
-                log.warning("Notify fifo %s is full: nobody reads it", path)
+        for fifo in self._fifos.values():
+            fifo.tell(text)
