@@ -32,6 +32,7 @@ FORMS = {
     "v3unicast": f"{_FAST}\n{_UNICAST4}",
     "v3vmac": f"{_FAST}\nuse_vmac",
     "v6": _FAST,
+    "v6vmac": f"{_FAST}\nuse_vmac",
     "v6unicast": f"{_FAST}\n{_UNICAST6}",
 }
 # keepalived's words about packets that it does not believe.

@@ -300,7 +300,6 @@ class Instance:
     vmac_name: str = ""
     vmac_xmit_base: bool = False
     vmac_addr: bytes | None = None
-    vmac_garp: float = 0.0
     ipvlan: bool = False
     native_ipv6: bool = False
     old_unicast_checksum: bool = False
@@ -400,6 +399,9 @@ class Global:
     shutdown_script: Script | None = None
     shutdown_script_timeout: float = 0.0
     notify_priority_changes: bool = False
+    default_interface: str = "eth0"
+    vmac_prefix: str = "vrrp"
+    vmac_addr_prefix: str = ""  # "": vmac_prefix
     vrrp_startup_delay: float = 0.0
     checker_log_all_failures: bool = False
     ca: str = ""  # of the SSL block

@@ -230,8 +230,8 @@ _VRRP: dict[str, Row] = {
     ),
     "default_interface": default("interface", named("default_interface requires interface name")),
     "dynamic_interfaces": default("dynamic_interfaces", lambda line: _dynamic(line)),
-    "vmac_prefix": default("vmac_prefix", lambda line: line.word()),
-    "vmac_addr_prefix": default("vmac_addr_prefix", lambda line: line.word()),
+    "vmac_prefix": value("vmac_prefix", lambda line: line.word()),
+    "vmac_addr_prefix": value("vmac_addr_prefix", lambda line: line.word()),
 }
 
 
@@ -375,7 +375,9 @@ def finish(parser: Parser) -> dict[str, Any]:
     """The field of Config that comes from here."""
     values = dict(globals_of(parser).values)
     origins = globals_of(parser).origins
-    values.pop("defaults", None)
+    defaults = values.pop("defaults", {})
+    if defaults.get("interface"):
+        values["default_interface"] = defaults["interface"]
     for field, parts in values.pop("fifos", {}).items():
         if "path" in parts:
             values[field] = Fifo(parts["path"], parts.get("script"))

@@ -25,43 +25,32 @@ def route(words: Sequence[str], delete: bool = False) -> str:
     return f"{_family(words)}route {action} {_text(_route_words(words))}"
 
 
-def rule(words: Sequence[str], preference: int, delete: bool = False) -> str:
-    """The line for a rule's words; ``preference`` where they have none."""
+def rule(words: Sequence[str], delete: bool = False) -> str:
+    """The line for a rule's words."""
     words = list(words)
-    if not {"preference", "pref", "priority", "order"} & {*words}:
-        words += ["preference", str(preference)]
     if "protocol" not in words:
         words += ["protocol", "keepalived"]
     return f"{_family(words)}rule {'del' if delete else 'add'} {_text(words)}"
 
 
 def _route_words(words: Sequence[str]) -> list[str]:
-    done: list[str] = []
-    via: list[str] = []  # of a route with alternatives
-    place = iter(words)
-    for word in place:
-        if word == "gw":
-            done.append("via")
-        elif word == "or":
-            via.append(next(place, ""))
-        else:
-            done.append(word)
-    if via and "via" in done:
-        at = done.index("via")
-        first = done[at + 1 : at + 2]
-        del done[at : at + 2]
+    """``via A or B dev D`` is two ways for iproute2: ``nexthop via A dev D nexthop via B dev D``."""
+    done = list(words)
+    hops = [done[at + 1] for at, word in enumerate(done[:-1]) if word in ("via", "or")]
+    ways: list[str] = []
+    if "or" in done:
+        for word in ("via", *["or"] * (len(hops) - 1)):
+            at = done.index(word)
+            del done[at : at + 2]
         device: list[str] = []
         if "dev" in done:
             at = done.index("dev")
             device = done[at : at + 2]
             del done[at : at + 2]
-        done += [word for hop in first + via for word in ("nexthop", "via", hop, *device)]
-        protocol_at = done.index("nexthop")
-    else:
-        protocol_at = len(done)
+        ways = [word for hop in hops for word in ("nexthop", "via", hop, *device)]
     if not {"proto", "protocol"} & {*done}:
-        done[protocol_at:protocol_at] = ["protocol", "keepalived"]
-    return done
+        done += ["protocol", "keepalived"]
+    return done + ways
 
 
 def _family(words: Iterable[str]) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from pathlib import Path
 
 from xlvs.network.ip_commands import ip_now
@@ -23,17 +23,22 @@ def mac_of(router_id: int, family: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class VirtualMac:
-    """An interface to be made on ``parent``. ``mac`` None: an ipvlan, which has its parent's."""
+    """An interface to be made on ``parent``. ``mac`` None: an ipvlan of this ``mode``, with its parent's.
+
+    ``address`` is what an ipvlan sends from.
+    """
 
     name: str
     parent: str
     mac: bytes | None
     family: int
+    mode: str = "private"
+    address: IPv4Interface | IPv6Interface | None = None
 
 
-def make(device: VirtualMac) -> None:
-    """Make the interface anew and switch it on."""
-    kind = "ipvlan mode l2" if device.mac is None else "macvlan mode private"
+def make(device: VirtualMac, parent_addresses: Iterable[IPv4Address | IPv6Address] = ()) -> None:
+    """Make the interface anew and switch it on; IPv6 adverts leave from the parent's link-local address."""
+    kind = f"ipvlan mode l2 {device.mode}" if device.mac is None else f"macvlan mode {device.mode}"
     address = "" if device.mac is None else f" address {device.mac.hex(':')}"
     ip_now([f"link del {device.name}"])
     ip_now([f"link add name {device.name} link {device.parent}{address} type {kind}"])
@@ -51,6 +56,15 @@ def make(device: VirtualMac) -> None:
     if device.family == 4:
         set_sysctl("ipv6", name, "disable_ipv6", 1)
     ip_now([f"link set {name} up"])
+    own = device.address or (_link_local(parent_addresses) if device.family == 6 else None)
+    if own is not None:
+        # IPv6 sends by an interface only what is from an address on it.
+        ip_now([f"addr add {own} dev {name}{' nodad' if own.version == 6 else ''}"])
+
+
+def _link_local(addresses: Iterable[IPv4Address | IPv6Address]) -> IPv6Interface | None:
+    found = (one for one in addresses if one.version == 6 and one.is_link_local)
+    return next((IPv6Interface(f"{one}/64") for one in found), None)
 
 
 def remove(name: str) -> None:

@@ -18,16 +18,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """One address on one interface; ``instance`` is whose it is, ``gap`` the seconds before the next."""
+    """One address on one interface; ``instance`` is whose it is, ``gap`` the seconds before the next.
+
+    Those of one ``lane`` go one after the other: an interface, or a garp_group of several.
+    """
 
     instance: str
     device: str
     address: IPv4Address | IPv6Address
     gap: float
+    lane: str
 
 
 class Announcing:
-    """Sends announcements; without gaps at once, else one after the other, per interface."""
+    """Sends announcements; without gaps at once, else one after the other, per lane."""
 
     def __init__(self, links: Links) -> None:
         self._links = links
@@ -45,27 +49,27 @@ class Announcing:
     def announce(self, rounds: Iterable[Announcement], repeat: int) -> None:
         """Announce every address ``repeat`` times."""
         for one in _repeated(list(rounds), repeat):
-            if not one.gap and one.device not in self._waiting:
+            if not one.gap and one.lane not in self._waiting:
                 self._send(one)
                 continue
-            self._waiting.setdefault(one.device, deque()).append(one)
-            if one.device not in self._timers:
-                self._next(one.device)
+            self._waiting.setdefault(one.lane, deque()).append(one)
+            if one.lane not in self._timers:
+                self._next(one.lane)
 
     def forget(self, instance: str) -> None:
         """The instance's addresses have left: what is still waiting would be a lie."""
-        for device, waiting in self._waiting.items():
-            self._waiting[device] = deque(one for one in waiting if one.instance != instance)
+        for lane, waiting in self._waiting.items():
+            self._waiting[lane] = deque(one for one in waiting if one.instance != instance)
 
-    def _next(self, device: str) -> None:
-        waiting = self._waiting[device]
+    def _next(self, lane: str) -> None:
+        waiting = self._waiting[lane]
         if not waiting:
-            del self._waiting[device]
-            self._timers.pop(device, None)
+            del self._waiting[lane]
+            self._timers.pop(lane, None)
             return
         one = waiting.popleft()
         self._send(one)
-        self._timers[device] = asyncio.get_running_loop().call_later(one.gap, self._next, device)
+        self._timers[lane] = asyncio.get_running_loop().call_later(one.gap, self._next, lane)
 
     def _send(self, one: Announcement) -> None:
         link = self._links.get(one.device)

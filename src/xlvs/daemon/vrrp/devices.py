@@ -7,7 +7,7 @@ import logging
 from collections.abc import Collection, Mapping
 from ipaddress import IPv4Address, IPv6Address
 
-from xlvs.daemon.vrrp.places import Place, Site, promoted, route_lines, static_places, static_rule_lines
+from xlvs.daemon.vrrp.places import Place, Site, promoted, route_lines, rule_lines, static_places
 from xlvs.keepalived.config import Config, Instance
 from xlvs.network import virtual_mac
 from xlvs.network.ip_commands import Commands
@@ -41,7 +41,7 @@ class Devices:
         """Make what is new, remove what is not wanted any more."""
         named = config.globals.others.get("nftables", ())
         self._table = named[0] if named else _TABLE
-        wanted = {site.vmac.name: site.vmac for site in sites.values() if site.vmac}
+        wanted = {vmac.name: vmac for site in sites.values() for vmac in site.vmacs}
         for name in set(self._vmacs) - set(wanted):
             self._remove_vmac(name)
         for name, device in wanted.items():
@@ -94,11 +94,11 @@ class Devices:
     # -- the parts ----------------------------------------------------------------------
 
     def _make_vmac(self, device: VirtualMac) -> None:
-        if self._links.get(device.parent) is None:
-            self._vmacs[device.name] = device
-            return
-        virtual_mac.make(device)
         self._vmacs[device.name] = device
+        parent = self._links.get(device.parent)
+        if parent is None:
+            return
+        virtual_mac.make(device, parent.addresses)
         log.info("Success creating VMAC interface %s", device.name)
 
     def _remove_vmac(self, name: str) -> None:
@@ -131,9 +131,8 @@ class Devices:
         self._filtered = wanted
 
     def _load_static(self, config: Config) -> None:
-        default = config.globals.others.get("default_interface", ("eth0",))
-        places = tuple(Place(one.address, one.device or default[0]) for one in static_places(config))
-        lines = (*route_lines(config.static_routes), *static_rule_lines(config.static_rules))
+        places = static_places(config)
+        lines = (*route_lines(config.static_routes), *rule_lines(config.static_rules))
         self._links.read()
         for change, chosen in (
             (self._addresses.remove, [one for one in self._static if one not in places]),

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-from xlvs.keepalived.config import Config, Instance, Route, Rule, VirtualAddress
+from xlvs.keepalived.config import Config, Global, Instance, Route, Rule, VirtualAddress
 from xlvs.network.ip_commands import route, rule
 from xlvs.network.links import Links
 from xlvs.network.virtual_addresses import Placed
 from xlvs.network.virtual_mac import VirtualMac, mac_of
-
-_RULE_PREFERENCE = 16384  # keepalived's first, where a rule names none; the next one's is one less
 
 Address = IPv4Address | IPv6Address
 
@@ -49,45 +47,49 @@ class Site:
     """One instance on this node: its devices, and lines of ``ip`` for its routes and rules.
 
     ``device`` is where its addresses go by default, ``wire`` where adverts come and go: both are
-    the virtual MAC's interface, if there is one, but for ``vmac_xmit_base``.
+    the virtual MAC's interface, if there is one, but for ``vmac_xmit_base``. ``vmacs`` are all
+    interfaces to be made: the instance's own, and those of addresses on other interfaces.
     """
 
     device: str
     wire: str
-    vmac: VirtualMac | None
+    vmacs: tuple[VirtualMac, ...]
     addresses: tuple[Place, ...]
     routes: tuple[tuple[str, str], ...]  # each the line that adds and the one that removes
     rules: tuple[tuple[str, str], ...]
 
 
-def sites_of(config: Config, prefix: str = "vrrp") -> dict[str, Site]:
-    """A site for each instance by its name; ``prefix`` begins the names of virtual MACs' interfaces."""
-    preference = _Preferences()
-    preference.lines(config.static_rules)  # they are numbered first
+def sites_of(config: Config) -> dict[str, Site]:
+    """A site for each instance by its name."""
     taken = {instance.vmac_name for instance in config.instances if instance.vmac_name}
-    sites = {}
-    for instance in config.instances:
-        vmac = _vmac(instance, prefix, taken)
-        if vmac is not None:
-            taken.add(vmac.name)
-        device = vmac.name if vmac else instance.interface
-        sites[instance.name] = Site(
-            device=device,
-            wire=instance.interface if instance.vmac_xmit_base else device,
-            vmac=vmac,
-            addresses=tuple(
-                Place(one, _device_of(one, instance, device))
-                for one in (*instance.addresses, *instance.excluded)
-            ),
-            routes=route_lines(instance.routes),
-            rules=preference.lines(instance.rules),
-        )
-    return sites
+    return {instance.name: _site(instance, config.globals, taken) for instance in config.instances}
+
+
+def _site(instance: Instance, settings: Global, taken: set[str]) -> Site:
+    made: dict[str, VirtualMac] = {}  # by the interface that it is on
+    device = instance.interface
+    if instance.vmac or instance.ipvlan:
+        made[device] = _own_vmac(instance, settings.vmac_prefix, taken)
+        device = made[device].name
+    prefix = settings.vmac_addr_prefix or settings.vmac_prefix
+    places = [
+        Place(one, _device_of(one, instance, made, prefix, taken))
+        for one in (*instance.addresses, *instance.excluded)
+    ]
+    return Site(
+        device=device,
+        wire=instance.interface if instance.vmac_xmit_base else device,
+        vmacs=tuple(made.values()),
+        addresses=tuple(places),
+        routes=route_lines(instance.routes),
+        rules=rule_lines(instance.rules),
+    )
 
 
 def static_places(config: Config) -> tuple[Place, ...]:
-    """Where static addresses go (keepalived's default is the first interface; ours to name none)."""
-    return tuple(Place(one, one.device or "") for one in config.static_addresses)
+    """Where static addresses go."""
+    default = config.globals.default_interface
+    return tuple(Place(one, one.device or default) for one in config.static_addresses)
 
 
 def route_lines(routes: Iterable[Route]) -> tuple[tuple[str, str], ...]:
@@ -95,42 +97,53 @@ def route_lines(routes: Iterable[Route]) -> tuple[tuple[str, str], ...]:
     return tuple((route(one.words), route(one.words, delete=True)) for one in routes)
 
 
-def static_rule_lines(rules: Sequence[Rule]) -> tuple[tuple[str, str], ...]:
-    """The same for static rules, which are numbered before all others."""
-    return _Preferences().lines(rules)
+def rule_lines(rules: Iterable[Rule]) -> tuple[tuple[str, str], ...]:
+    """The same for rules."""
+    return tuple((rule(one.words), rule(one.words, delete=True)) for one in rules)
 
 
-class _Preferences:
-    """Numbers for rules that have none."""
-
-    def __init__(self) -> None:
-        self._next = _RULE_PREFERENCE
-
-    def lines(self, rules: Iterable[Rule]) -> tuple[tuple[str, str], ...]:
-        done = []
-        for one in rules:
-            done.append((rule(one.words, self._next), rule(one.words, self._next, delete=True)))
-            self._next -= 1
-        return tuple(done)
-
-
-def _vmac(instance: Instance, prefix: str, taken: set[str]) -> VirtualMac | None:
-    if not instance.vmac and not instance.ipvlan:
-        return None
-    family = 6 if instance.family == socket.AF_INET6 else 4
-    name = instance.vmac_name or f"{prefix}.{instance.router_id}"
-    if not instance.vmac_name and name in taken:
-        name = f"{prefix}{family}.{instance.router_id}"
-    mac = None if instance.ipvlan else instance.vmac_addr or mac_of(instance.router_id, family)
+def _own_vmac(instance: Instance, prefix: str, taken: set[str]) -> VirtualMac:
+    name = instance.vmac_name or _name(prefix, instance, taken)
+    family = _family(instance)
+    if instance.ipvlan:
+        return VirtualMac(
+            name, instance.interface, None, family, instance.ipvlan_mode, instance.ipvlan_address
+        )
+    mac = instance.vmac_addr or mac_of(instance.router_id, family)
     return VirtualMac(name, instance.interface, mac, family)
 
 
-def _device_of(one: VirtualAddress, instance: Instance, device: str) -> str:
-    if one.device:
-        return one.device
+def _device_of(
+    one: VirtualAddress, instance: Instance, made: dict[str, VirtualMac], prefix: str, taken: set[str]
+) -> str:
+    """The interface of an address; a virtual MAC that it wants, and is not made yet, is added."""
+    base = one.device or instance.interface
+    own = base == instance.interface and (instance.vmac or instance.ipvlan)
     # An IPv4 router's virtual MAC is nothing for IPv6 (RFC 5798 7.3 has another for that).
-    foreign = one.address.version == 6 and instance.family != socket.AF_INET6
-    return instance.interface if foreign else device
+    if own and one.device is None and not (one.address.version == 6 and _family(instance) == 4):
+        return made[base].name
+    wanted = one.use_vmac or (instance.vmac_for_addresses and base != instance.interface)
+    if not wanted or own:
+        return base
+    if base not in made:
+        name = _name(prefix, instance, taken)
+        family = _family(instance)
+        made[base] = VirtualMac(name, base, mac_of(instance.router_id, family), family)
+    return made[base].name
+
+
+def _name(prefix: str, instance: Instance, taken: set[str]) -> str:
+    """keepalived's names: vrrp.51, for IPv6 vrrp6.51 where that is taken, then vrrp1.51 and so on."""
+    family = ("6",) if _family(instance) == 6 else ()
+    infixes = ("", *family, *map(str, range(1, 256)))
+    names = (f"{prefix}{infix}.{instance.router_id}" for infix in infixes)
+    name = next(name for name in names if name not in taken)
+    taken.add(name)
+    return name
+
+
+def _family(instance: Instance) -> int:
+    return 6 if instance.family == socket.AF_INET6 else 4
 
 
 def promoted(instances: Iterable[Instance]) -> set[str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv6Address
 
 from xlvs.daemon.vrrp.announcing import Announcement, Announcing
 from xlvs.daemon.vrrp.devices import Devices
+from xlvs.daemon.vrrp.link_delays import LinkDelays
 from xlvs.daemon.vrrp.notifying import Notifier
 from xlvs.daemon.vrrp.places import Place, Site, sites_of
 from xlvs.daemon.vrrp.pools import Key, Membership, Pools
@@ -62,6 +64,7 @@ class Runtime:
         self.sites: dict[str, Site] = {}
         self._there: dict[str, set[Place]] = {}  # a master's addresses that were seen in place
         self._waiting: dict[str, set[tuple[TrackKind, str]]] = {}  # instances before scripts' first results
+        self._delays = LinkDelays()
         self._timer: asyncio.TimerHandle | None = None
         self._armed: float | None = None
         self._retry: asyncio.TimerHandle | None = None
@@ -124,7 +127,7 @@ class Runtime:
         for name, instance in list(before.items()):
             after = next((one for one in config.instances if one.name == name), None)
             if after is None or _identity(after) != _identity(instance):
-                event = Event.FAULT if after or not instance.notify.deleted else Event.DELETED
+                event = Event.DELETED if after is None and instance.notify.deleted_state else Event.FAULT
                 self._waiting.pop(name, None)
                 self.run(self.router.remove(name, self.now, event))
         masters = self._masters()
@@ -165,8 +168,8 @@ class Runtime:
 
     def _use(self, config: Config) -> None:
         self._instances = {one.name: one for one in config.instances}
-        prefix = config.globals.others.get("vmac_prefix", ("vrrp",))
-        self.sites = sites_of(config, prefix[0] if prefix else "vrrp")
+        self.sites = sites_of(config)
+        self._delays.load(config.link_delays)
 
     def _make_router(self, config: Config) -> Router:
         return Router(
@@ -200,6 +203,10 @@ class Runtime:
         self._pools.read()
 
     def _received(self, name: str, packet: Received) -> None:
+        instance = self._instances[name]
+        if instance.peer_ttl and not _near_enough(instance, packet):
+            self._refused(name, Fault.TTL)
+            return
         self.run(self.router.receive(name, packet, self.now))
 
     def _refused(self, name: str, fault: Fault) -> None:
@@ -235,7 +242,7 @@ class Runtime:
             base, wire = self.links.get(instance.interface), self.links.get(site.wire)
             source = instance.source or _primary(base, instance, virtual)
             self.router.set_addresses(name, source, local | ({source} if source else set()))
-            down = not all(link is not None and link.up for link in (base, self.links.get(site.device)))
+            down = not (self._up(instance.interface) and self._up(site.device))
             down = down and bool(instance.interface) and not instance.dont_track_primary
             commands += self.router.set_fault(name, f"interface {instance.interface} down", down, self.now)
             family = "IPv6" if self.router.machines[name].settings.family == 6 else "IPv4"
@@ -245,13 +252,23 @@ class Runtime:
             if wire is not None or not instance.interface:
                 members[name] = self._membership(name, instance, wire, source)
         for watched in self._tracked_interfaces():
-            link = self.links.get(watched)
-            up = link is not None and link.up
-            commands += self.router.report(TrackKind.INTERFACE, watched, int(up), self.now)
+            commands += self.router.report(TrackKind.INTERFACE, watched, int(self._up(watched)), self.now)
         self._pools.set_members(members)
-        if self._pools.missing() and (self._retry is None or self._retry.when() <= self.now):
-            self._retry = self._loop.call_later(_RETRY, self._look)
+        self._look_again()
         self.run(commands)
+
+    def _look_again(self) -> None:
+        """Where a delay is to end, or a socket could not be opened."""
+        again = self._delays.deadline()
+        if self._pools.missing():
+            again = min(again or math.inf, self.now + _RETRY)
+        if self._retry is not None:
+            self._retry.cancel()
+        self._retry = None if again is None else self._loop.call_at(again, self._look)
+
+    def _up(self, name: str) -> bool:
+        link = self.links.get(name)
+        return self._delays.up(name, link is not None and link.up, self.now)
 
     def _membership(
         self, name: str, instance: Instance, wire: Link | None, source: Address | None
@@ -335,14 +352,21 @@ class Runtime:
         if timer is not None:
             timer.cancel()
         instance = self._instances.get(name)
-        if state is State.MASTER and instance is not None and instance.vmac_garp:
-            self._again(name, instance.vmac_garp)
+        if state is State.MASTER and instance is not None and instance.garp.extra_interval:
+            self._vmac_timers[name] = self._loop.call_later(instance.garp.extra_interval, self._extra, name)
         self._emit({"event": "vrrp", "instance": name, "state": state.value, "before": before.value})
 
-    def _again(self, name: str, interval: float) -> None:
-        """The virtual MAC's own announcements, that switches do not forget it."""
-        self._vmac_timers[name] = self._loop.call_later(interval, self._again, name, interval)
-        self._announce(name, 1)
+    def _extra(self, name: str) -> None:
+        """Announce anew where no adverts go: switches would forget a virtual MAC that never speaks."""
+        garp, site = self._instances[name].garp, self.sites[name]
+        self._vmac_timers[name] = self._loop.call_later(garp.extra_interval or 1.0, self._extra, name)
+        virtual = {vmac.name for vmac in site.vmacs}
+        places = [
+            place
+            for place in site.addresses
+            if place.device != site.wire and (garp.extra_all or place.device in virtual)
+        ]
+        self._announcing.announce(self._announcements(name, places), 1)
 
     def _add(self, name: str) -> None:
         site, instance = self.sites[name], self._instances[name]
@@ -398,15 +422,15 @@ class Runtime:
 
     def _announcements(self, name: str, places: Iterable[Place]) -> list[Announcement]:
         garp = self._instances[name].garp
-        return [
-            Announcement(
-                name,
-                place.device,
-                place.address.address.ip,
-                garp.interval if place.address.address.version == 4 else garp.na_interval,
-            )
-            for place in places
-        ]
+        announcements = []
+        for place in places:
+            address, lane, gaps = place.address.address.ip, place.device, (garp.interval, garp.na_interval)
+            for number, group in enumerate(self.config.garp_groups):
+                if place.device in group.interfaces:
+                    lane, gaps = f"group {number}", (group.garp_interval, group.na_interval)
+            gap = gaps[0] if address.version == 4 else gaps[1]
+            announcements.append(Announcement(name, place.device, address, gap, lane))
+        return announcements
 
 
 def _identity(instance: Instance) -> tuple[object, ...]:
@@ -421,6 +445,14 @@ def _identity(instance: Instance) -> tuple[object, ...]:
         instance.vmac_name,
         instance.vmac_addr,
     )
+
+
+def _near_enough(instance: Instance, packet: Received) -> bool:
+    """A peer's packet has the TTL that is configured for it."""
+    for peer, (least, most) in zip(instance.peers, instance.peer_ttl, strict=True):
+        if peer == packet.source:
+            return least <= packet.ttl <= most
+    return True
 
 
 def _say(there: object, text: str, name: str) -> None:

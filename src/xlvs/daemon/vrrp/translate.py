@@ -22,6 +22,7 @@ def settings_of(instance: Instance, config: Config) -> Settings:
         master=instance.state == "MASTER",
         priority=instance.priority,
         advert=instance.advert,
+        down_adverts=instance.down_timer_adverts,
         addresses=tuple(one.address.ip for one in instance.addresses),
         auth=instance.auth,
         key=instance.auth_key,
