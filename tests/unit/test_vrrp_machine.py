@@ -182,3 +182,19 @@ def test_an_owner_begins_as_master_and_stops_with_a_word() -> None:
     node.tick(0.0)
     assert state_of(node) is State.MASTER
     assert sent(node.stop(1.0)) == [0]
+
+
+@pytest.mark.parametrize(("ttl", "refused"), [(253, {Fault.TTL: 1}), (254, {}), (255, {})])
+def test_peers_may_be_limited_in_distance(ttl: int, refused: dict[Fault, int]) -> None:
+    node = machine(unicast=True, peers=(LOWER,), peer_ttl=((254, 255),), check_unicast_source=True)
+    node.start(0.0)
+    node.receive(replace(heard(150), ttl=ttl), 1.0)
+    assert node.counters.refused == refused
+    node.receive(heard(150, HIGHER), 1.0)
+    assert node.counters.refused[Fault.SOURCE] == 1
+
+
+def test_an_owner_with_ah_hears_first_how_far_the_others_have_counted() -> None:
+    node = machine(priority=255, master=True, auth="AH", key=b"key")
+    node.start(0.0)
+    assert state_of(node) is State.BACKUP

@@ -142,8 +142,9 @@ class Machine:
         commands: list[Command] = [RemoveAddresses(self.settings.name)]  # of a process before this one
         if self.faults:
             return [*commands, *self._enter(State.FAULT, now)]
-        if self.settings.owner and self.settings.master:
-            # An owner does not wait: nobody else may have its addresses (RFC 5798 6.4.1).
+        if self.settings.owner and self.settings.master and self.settings.auth != "AH":
+            # An owner does not wait: nobody else may have its addresses (RFC 5798 6.4.1). But with AH
+            # it has to hear first how far the others have counted.
             return [*commands, *self.become_master(now)]
         return [*commands, *self.become_backup(now, "(init)")]
 

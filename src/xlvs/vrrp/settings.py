@@ -64,6 +64,7 @@ class Settings:
     source: Address | None = None
     unicast: bool = False
     peers: tuple[Address, ...] = ()
+    peer_ttl: tuple[tuple[int, int], ...] = ()  # of each peer, if any: the least and most TTL accepted
     check_unicast_source: bool = False
     multicast_group: Address | None = None
     skip_known_addresses: bool = False  # skip_check_adv_addr

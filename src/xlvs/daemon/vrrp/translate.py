@@ -31,6 +31,7 @@ def settings_of(instance: Instance, config: Config) -> Settings:
         source=instance.source,
         unicast=instance.unicast,
         peers=instance.peers,
+        peer_ttl=instance.peer_ttl,
         check_unicast_source=instance.check_unicast_src,
         multicast_group=instance.multicast_group,
         skip_known_addresses=instance.skip_check_adv_addr,
