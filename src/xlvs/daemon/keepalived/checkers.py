@@ -108,7 +108,10 @@ class CheckersChild:
         self._finish()
 
     async def ask(self, request: Mapping[str, object]) -> Mapping[str, object]:
-        """See the protocol."""
+        """See the protocol. What an operator has been told is on record, too."""
+        if self._remembering:
+            self._remembering.cancel()
+            self._remember()
         command = request.get("command")
         if command == "status":
             return topology.status(self._pools.values())
