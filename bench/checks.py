@@ -76,7 +76,7 @@ def lines(found: Sequence[Checking]) -> list[str]:
         if each.most:
             late = [f"{value * 1000:.1f} ms" for value in (each.late, each.late_99, each.worst)]
             line += f"{late[0]:>13}{late[1]:>10}{late[2]:>10}    each {each.fewest} to {each.most} times"
-        if each.name == "TCP_CHECK":
+        if each.name == "TCP_CHECK" and each.servers == SERVERS:
             line += f"    <= {MOST:.0%}: {'yes' if each.busy <= MOST else 'NO'}"
         text.append(line)
     return text
@@ -199,14 +199,23 @@ def _keepalived(name: str, servers: int, interval: float, seconds: float) -> Che
         ]
         with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             try:
-                time.sleep(2 * interval + 4.0)
-                child = int(Path(folder, "checkers").read_text())
+                child = _process(Path(folder, "checkers"))
+                time.sleep(2 * interval)
                 begun, spent = time.monotonic(), _spent(child)
                 time.sleep(seconds)
                 spent, took = _spent(child) - spent, time.monotonic() - begun
             finally:
                 process.terminate()
     return Checking(name, servers, interval, spent / took, servers / interval)
+
+
+def _process(file: Path) -> int:
+    """The process that writes its number there, as soon as it does."""
+    for _ in range(600):
+        if file.exists() and file.read_text().strip():
+            return int(file.read_text())
+        time.sleep(0.1)
+    raise XlvsError("keepalived's checkers did not start")
 
 
 def _configuration(servers: int, interval: float) -> str:

@@ -53,10 +53,10 @@ Search = Callable[[bytes, int, int], bool]
 
 
 def compiled(pattern: str, options: Iterable[str] = ()) -> Search:
-    """A search of ``pattern``: ``search(body, start, limit)``, True where it begins in between.
+    """A search of ``pattern``: ``search(body, start, limit)``, True where a match begins in between.
 
-    ``limit`` 0 is no limit. Raises ValueError, saying what is wrong, for patterns or options that
-    are not understood.
+    Both are offsets at which one may begin; ``limit`` 0 is no limit. Raises ValueError, saying what is
+    wrong, for patterns or options that are not understood.
     """
     chosen = set(options)
     unknown = chosen - _HARMLESS - _FLAGS.keys() - _OTHERS
@@ -74,7 +74,7 @@ def compiled(pattern: str, options: Iterable[str] = ()) -> Search:
 
     def search(body: bytes, start: int, limit: int) -> bool:
         found = program.search(body, min(start, len(body)))
-        if found is None or (limit and found.start() >= limit):
+        if found is None or (limit and found.start() > limit):
             return False
         return not (firstline and b"\n" in body[: found.start()])
 
