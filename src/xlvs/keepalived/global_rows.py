@@ -115,7 +115,7 @@ def sized(keyword: str) -> Row:
 
 
 def process(role: str) -> dict[str, Row]:
-    """Priorities and processors of one of keepalived's processes: the kernel shares ours fairly."""
+    """Priorities and processors of one of keepalived's processes (daemon/keepalived/scheduling.py)."""
 
     def priority(line: Line) -> None:
         if len(line.words) < 2:

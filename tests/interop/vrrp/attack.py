@@ -90,7 +90,7 @@ def judge(settings: Settings, whole: bytes, received: Received) -> None:
         sequence=received.sequence,
     )
     source: Address = received.source
-    start = 40 if settings.family == 6 else 44 if settings.auth == "AH" else 20
+    start = 40 if settings.family == 6 else (whole[0] & 0x0F) * 4 + (24 if settings.auth == "AH" else 0)
     total = len(whole) if settings.family == 6 else int.from_bytes(whole[2:4], "big")
     told = bytearray(whole[start:total])
     expected = bytearray(message(advert, source, received.destination, received.checksum_old))

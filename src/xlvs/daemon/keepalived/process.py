@@ -12,6 +12,7 @@ from dataclasses import replace
 from xlvs.daemon.keepalived import channel
 from xlvs.daemon.keepalived.channel import Kind
 from xlvs.daemon.keepalived.child import Child, Context, Event, make
+from xlvs.daemon.keepalived.scheduling import schedule
 from xlvs.errors import XlvsError
 
 # Exit status of a child that cannot do its work here, as keepalived's.
@@ -84,6 +85,7 @@ class _Loop:
             if self._started:
                 await self._child.reload(config)
             else:
+                schedule(config, self._name)
                 await self._child.start(config)
                 self._started = True
                 for event in self._early:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 
 from xlvs.daemon.keepalived.child import Context, Event
 from xlvs.daemon.vrrp import report
@@ -33,7 +31,6 @@ class VrrpChild:
 
     async def start(self, config: Config) -> None:
         """Begin, after ``vrrp_startup_delay``."""
-        _schedule(config)
         self._runtime = Runtime(config, self._context.emit)
         delay = config.globals.vrrp_startup_delay
         if delay:
@@ -107,24 +104,3 @@ class VrrpChild:
         if self._runtime is None:
             raise XlvsError("vrrp is not running")
         return self._runtime
-
-
-def _schedule(config: Config) -> None:
-    """The scheduling that the configuration asks for; where it may not be, that is said."""
-    words = {name: value[0] for name, value in config.globals.others.items() if value}
-    try:
-        if number := _number(words.get("vrrp_rt_priority")):
-            os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(number))
-        if number := _number(words.get("vrrp_priority")):
-            os.setpriority(os.PRIO_PROCESS, 0, number)
-        processors = [_number(word) for word in config.globals.others.get("vrrp_cpu_affinity", ())]
-        if chosen := {number for number in processors if number is not None}:
-            os.sched_setaffinity(0, chosen)
-    except OSError as error:
-        log.warning("Unable to set the scheduling of the vrrp process: %s", error.strerror)
-
-
-def _number(word: str | None) -> int | None:
-    with suppress(TypeError, ValueError):
-        return int(word or "")
-    return None
