@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
+from tests.documents import REPOSITORY
 from xlvs.health.checks import (
     AgentCheck,
     DnsCheck,
@@ -117,6 +118,21 @@ def test_the_two_files_of_fullnat() -> None:
     assert (first.interval, first.timeout, first.port, first.alpha) == (7.0, 4.0, 80, True)
     assert second.port == 9000
     assert shop.origins["local_addresses"].file == "/etc/keepalived/business/shop.conf"
+
+
+def test_the_documents_example_is_understood() -> None:
+    outcome = parse(str(REPOSITORY / "docs/examples/keepalived/keepalived.conf"))
+    assert outcome.status == 0, [str(message) for message in outcome.messages]
+    assert outcome.config is not None
+    (shop,) = outcome.config.virtual_servers
+    assert len(shop.local_addresses) == 28
+    up = shop.quorum_up
+    for number in (161, 162, 163):
+        assert up is not None
+        assert up.arguments == ("ip", "addr", "add", f"10.1.252.{number}/32", "dev", "lo")
+        up = up.then
+    assert up is None
+    assert [server.forward for server in shop.servers] == [Forward.FULLNAT] * 2
 
 
 @pytest.mark.parametrize(

@@ -205,12 +205,21 @@ def _syn_proxy(line: Line) -> SynProxy:
 # -- sorry_server and real_server ---------------------------------------------------
 
 
+def _inherit_method(service: Draft, server: Draft) -> None:
+    """A server has the method that stands before it; a later one only where there is none."""
+    for name in ("forward", "tunnel"):
+        if name in service.values:
+            server.values[name] = service.values[name]
+            server.origins[name] = service.origins[name]
+
+
 def _sorry(line: Line) -> None:
     found = endpoint(line)
     if found is None:
         raise Refused(f"Invalid sorry server IP address {line.word()} - skipping")
     draft = Draft("sorry_server", f"[{found[0]}]:{found[1]}", parent=line.draft, origin=line.origin)
     draft.values["address"], draft.values["port"] = found
+    _inherit_method(line.draft, draft)
     line.draft.values["sorry"] = draft
     line.draft.origins["sorry"] = line.origin
 
@@ -239,6 +248,7 @@ def _open_server(line: Line) -> Draft:
     else:
         draft.values["address"], draft.values["port"] = found
         draft.name = f"[{found[0]}]:{found[1]}"
+        _inherit_method(line.draft, draft)
     return draft
 
 

@@ -1,0 +1,30 @@
+"""Answers of the real program, kept beside this file."""
+
+from __future__ import annotations
+
+import json
+import lzma
+from dataclasses import dataclass
+from pathlib import Path
+
+PATH = Path(__file__).with_name("recording.xz")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """-t's exit status, and the sections of its dump (None: it came to none)."""
+
+    status: int
+    values: list[list[str]] | None
+
+
+def load() -> dict[tuple[str, str], Answer]:
+    """Every recorded case."""
+    found = json.loads(lzma.decompress(PATH.read_bytes()))
+    return {(place, statement): Answer(status, values) for place, statement, status, values in found}
+
+
+def save(answers: dict[tuple[str, str], Answer]) -> None:
+    """Write the recording."""
+    rows = [[place, statement, each.status, each.values] for (place, statement), each in answers.items()]
+    PATH.write_bytes(lzma.compress(json.dumps(rows, ensure_ascii=True).encode(), preset=9))
