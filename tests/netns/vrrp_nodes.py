@@ -59,6 +59,13 @@ class Node:
         assert self._process is not None
         os.kill(self._process.pid, number)
 
+    def reload(self, text: str) -> None:
+        """Have the daemon read another configuration, which is never there in part."""
+        new = self.file.with_suffix(".new")
+        new.write_text(text)
+        new.rename(self.file)
+        self.signal(signal.SIGHUP)
+
     def stop(self) -> None:
         """End the daemon as an operator does, and wait for it."""
         if self._process is not None:

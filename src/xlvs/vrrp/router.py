@@ -100,6 +100,11 @@ class Router:
         commands = [one for one in machine.stop(now) if not isinstance(one, Notify)]
         return [*commands, Notify(name, event, machine.priority)]
 
+    def rename(self, before: str, after: str) -> None:
+        """The same virtual router has another name from the ``reload`` on that has to follow."""
+        self.machines[after] = self.machines.pop(before)
+        self._faults[after] = self._faults.pop(before)
+
     def reload(
         self, instances: Iterable[Settings], groups: Iterable[GroupSettings], now: float
     ) -> list[Command]:

@@ -57,7 +57,6 @@ class VrrpChild:
             await self.start(config)
             return
         runtime.reload(config)
-        gc.freeze()
 
     async def stop(self) -> None:
         """Give way, and clean up."""

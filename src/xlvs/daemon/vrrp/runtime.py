@@ -123,13 +123,26 @@ class Runtime:
 
     def reload(self, config: Config) -> None:
         """Go on with another configuration; instances that did not change notice nothing."""
-        before, sites = self._instances, self.sites
-        for name, instance in list(before.items()):
-            after = next((one for one in config.instances if one.name == name), None)
-            if after is None or _identity(after) != _identity(instance):
-                event = Event.DELETED if after is None and instance.notify.deleted_state else Event.FAULT
+        sites = dict(self.sites)
+        # keepalived knows a virtual router by its id and interface: one that is renamed goes on.
+        names = {_identity(one): one.name for one in config.instances}
+        renamed = {}
+        for name, instance in list(self._instances.items()):
+            after = names.get(_identity(instance))
+            if after is None:
+                event = Event.DELETED if instance.notify.deleted_state else Event.FAULT
                 self._waiting.pop(name, None)
                 self.run(self.router.remove(name, self.now, event))
+            elif after != name:
+                renamed[name] = after
+        for name, after in renamed.items():
+            self.router.rename(name, f"{after} renamed")
+        for name, after in renamed.items():
+            self.router.rename(f"{after} renamed", after)
+            sites[after] = self.sites[name]
+            for by_name in (self._there, self._waiting, self._vmac_timers):
+                if name in by_name:
+                    by_name[after] = by_name.pop(name)  # type: ignore[attr-defined]
         masters = self._masters()
         self.config = config
         self._use(config)
