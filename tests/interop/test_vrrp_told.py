@@ -135,8 +135,7 @@ def test_the_same_words(tmp_path: Path) -> None:
     real, ours = (list(map(_by_name, told[program][0])) for program in ("keepalived", "xlvs"))
     for name in ("VI_1", "VI_2", "VI_3", "VI_4", "G1"):
         assert [one for key, one in ours if key == name] == [one for key, one in real if key == name]
-    folders = [str(tmp_path / program) for program in ("keepalived", "xlvs")]
-    assert told["xlvs"][1] == [line.replace(*folders) for line in told["keepalived"][1]]
+    assert told["xlvs"][1] == told["keepalived"][1]
 
 
 def _by_name(line: str) -> tuple[str, str]:

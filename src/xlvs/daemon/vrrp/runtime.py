@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv6Address
+from typing import TypeVar
 
 from xlvs.daemon.vrrp.announcing import Announcement, Announcing
 from xlvs.daemon.vrrp.devices import Devices
@@ -38,6 +39,7 @@ from xlvs.vrrp.router import Router
 from xlvs.vrrp.settings import TrackKind
 
 Address = IPv4Address | IPv6Address
+_Value = TypeVar("_Value")
 
 _RETRY = 1.0  # seconds until a socket that could not be opened is tried again
 
@@ -140,9 +142,9 @@ class Runtime:
         for name, after in renamed.items():
             self.router.rename(f"{after} renamed", after)
             sites[after] = self.sites[name]
-            for by_name in (self._there, self._waiting, self._vmac_timers):
-                if name in by_name:
-                    by_name[after] = by_name.pop(name)  # type: ignore[attr-defined]
+            _rename(self._there, name, after)
+            _rename(self._waiting, name, after)
+            _rename(self._vmac_timers, name, after)
         masters = self._masters()
         self.config = config
         self._use(config)
@@ -458,6 +460,11 @@ def _identity(instance: Instance) -> tuple[object, ...]:
         instance.vmac_name,
         instance.vmac_addr,
     )
+
+
+def _rename(by_name: dict[str, _Value], before: str, after: str) -> None:
+    if before in by_name:
+        by_name[after] = by_name.pop(before)
 
 
 def _near_enough(instance: Instance, packet: Received) -> bool:
