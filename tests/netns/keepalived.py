@@ -37,20 +37,20 @@ class Daemon:
         """Write its configuration."""
         self.file.write_text("".join(f"{line}\n" for line in lines))
 
-    def start(self, *options: str) -> None:
-        """Start it in the foreground, and wait until it works."""
+    def start(self, *options: str, under: tuple[str, ...] = ()) -> None:
+        """Start it in the foreground, and wait until it works; ``under`` is a command that runs it."""
         files = [f"--{name}={self.pid_file(name)}" for name in ("pid", "vrrp_pid", "checkers_pid", "bfd_pid")]
         words = ["keepalived", "-n", "-l", f"--use-file={self.file}", *files, *options]
-        before = self.text.count("Startup complete")
+        before = self.text.count("Running\n")
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                self.made.typed(self.node, build.xlvs(*words)),
+                self.made.typed(self.node, [*under, *build.xlvs(*words)]),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 text=True,
             )
-        until(lambda: self.text.count("Startup complete") > before, lambda: self.text)
+        until(lambda: self.text.count("Running\n") > before, lambda: self.text)
 
     @property
     def text(self) -> str:
@@ -75,9 +75,10 @@ class Daemon:
 
     def reload(self) -> None:
         """SIGHUP, and wait until that is over."""
-        before = self.text.count("Reload complete")
+        done = "Running with the new configuration\n"
+        before = self.text.count(done)
         self.signal(signal.SIGHUP)
-        until(lambda: self.text.count("Reload complete") > before, lambda: self.text)
+        until(lambda: self.text.count(done) > before, lambda: self.text)
 
     def ended(self) -> int:
         """Wait for its end; the exit status."""

@@ -260,6 +260,43 @@ def test_one_daemon_is_enough_and_services_may_stay(made: build.Lab, scene: Daem
     assert scene.weights() == {}
 
 
+def test_the_capabilities_of_its_unit_are_enough(made: build.Lab, scene: Daemon) -> None:
+    scene.configure(
+        *GLOBAL,
+        *block(
+            made, (1, 2), each=f'notify_down "{scene.folder}/note down NUMBER" nobody\n    inhibit_on_failure'
+        ),
+        "vrrp_instance V1 {",
+        "  interface eth1\n  virtual_router_id 51\n  state MASTER",
+        "  virtual_ipaddress {\n    10.99.0.1/32\n  }",
+        "}",
+    )
+    scene.folder.chmod(0o777)
+    for folder in scene.folder.parents:
+        if folder.is_relative_to("/tmp/pytest-of-root"):
+            folder.chmod(0o755)
+    names = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in capabilities())
+    scene.start(under=("setpriv", f"--bounding-set=-all,{names}"))
+    for name in ("pid", "checkers_pid", "vrrp_pid"):
+        status = Path(f"/proc/{scene.pid(name)}/status").read_text()
+        bounding = next(line for line in status.splitlines() if line.startswith("CapBnd:"))
+        assert bounding.split()[1] != "000001ffffffffff"
+    until(lambda: "10.99.0.1" in made.run("director", ["ip", "addr"]), lambda: scene.text)
+    stopped(made, 2)
+    until(lambda: scene.weights()[made.topology.rip(2)] == 0, lambda: scene.text)
+    until(lambda: notes(scene) == ["down 2"], lambda: scene.text)
+    assert (scene.folder / "notes").stat().st_uid != 0
+    assert scene.stop() == 0
+    assert "10.99.0.1" not in made.run("director", ["ip", "addr"])
+
+
+def capabilities() -> list[str]:
+    """Those of the unit file."""
+    text = (Path(__file__).resolve().parents[2] / "systemd/xlvs-keepalived.service").read_text()
+    line = text.replace("\\\n", " ").partition("CapabilityBoundingSet=")[2].partition("\n")[0]
+    return line.split()
+
+
 def test_in_the_background_it_is_a_daemon(made: build.Lab, scene: Daemon) -> None:
     scene.configure(*GLOBAL, *block(made, (1,)))
     files = [f"--{name}={scene.pid_file(name)}" for name in ("pid", "checkers_pid")]
@@ -272,5 +309,5 @@ def test_in_the_background_it_is_a_daemon(made: build.Lab, scene: Daemon) -> Non
     os.kill(pid, signal.SIGTERM)
     until(lambda: not os.path.exists(f"/proc/{pid}"))
     assert scene.weights() == {}
-    assert "Startup complete" in (scene.folder / "own.log").read_text()
+    assert "Running" in (scene.folder / "own.log").read_text()
     assert "Activating healthchecker" in (scene.folder / "own_healthcheckers.log").read_text()

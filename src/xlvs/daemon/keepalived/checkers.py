@@ -76,6 +76,7 @@ class CheckersChild:
         self._rules.carry_out(self._pools.values(), self._now())
         self._suspension.watch(config.virtual_servers)
         self._finish()
+        log.info("Startup complete")
         for real, virtual in self._labels.values():
             log.info("Activating healthchecker for service %s for VS %s", real, virtual)
 
@@ -106,6 +107,7 @@ class CheckersChild:
         self._rules.carry_out(self._pools.values(), now)
         self._suspension.watch(config.virtual_servers)
         self._finish()
+        log.info("Reload complete")
 
     async def ask(self, request: Mapping[str, object]) -> Mapping[str, object]:
         """See the protocol. What an operator has been told is on record, too."""

@@ -22,6 +22,7 @@ class NotifyFifo:
         self.path = path
         self._made = False
         self._file = -1
+        self._trouble = 0
         try:
             try:
                 os.mkfifo(path, 0o600)
@@ -40,11 +41,12 @@ class NotifyFifo:
             return
         try:
             os.write(self._file, f"{line}\n".encode("utf-8", "surrogateescape"))
+            self._trouble = 0
         except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EPIPE):
-                log.warning("Writing to notify fifo %s: %s", self.path, error.strerror)
-            else:
-                log.warning("notify fifo %s is full: nobody reads it; lost '%s'", self.path, line)
+            if error.errno != self._trouble:  # said once, until a line gets through again
+                why = "it is full, nobody reads it" if error.errno == errno.EAGAIN else error.strerror
+                log.warning("notify fifo %s: %s; lost from '%s' on", self.path, why, line)
+            self._trouble = error.errno or 0
 
     def close(self) -> None:
         """Write no more."""

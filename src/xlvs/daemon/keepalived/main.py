@@ -115,6 +115,10 @@ class Parent:
             log.info("Stopped Keepalived xlvs v%s", __version__)
         return self._status
 
+    def stop(self) -> None:
+        """End :meth:`run`, in good order."""
+        self._stopping.set()
+
     # -- children -----------------------------------------------------------------------
 
     def _wanted(self, config: Config) -> list[str]:
@@ -128,7 +132,7 @@ class Parent:
         for name in wanted:
             await self._start_child(name)
         await self._all_ready()
-        log.info("Startup complete")
+        log.info("Running")
 
     async def _start_child(self, name: str) -> None:
         kept = self._kept[name] = Kept(
@@ -161,7 +165,7 @@ class Parent:
     def _child_ended(self, name: str) -> None:
         del name
         self._status = 2
-        self._stopping.set()
+        self.stop()
 
     async def _end(self) -> None:
         for task in list(self._tasks):
@@ -177,7 +181,7 @@ class Parent:
     def _hear_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
+            loop.add_signal_handler(number, self.stop)
         loop.add_signal_handler(signal.SIGHUP, lambda: self._soon(self.reload()))
         loop.add_signal_handler(SIGNALS["DATA"], lambda: self._soon(self._dump_data()))
         loop.add_signal_handler(SIGNALS["STATS"], lambda: self._soon(self._dump_stats(clear=False)))
@@ -218,7 +222,7 @@ class Parent:
             else:
                 await self._start_child(name)
         await self._all_ready()
-        log.info("Reload complete")
+        log.info("Running with the new configuration")
         return ""
 
     # -- dumps --------------------------------------------------------------------------
