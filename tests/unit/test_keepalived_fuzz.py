@@ -160,6 +160,19 @@ def judge(text: str) -> Outcome:
     return outcome
 
 
+FOUND = (  # by this fuzzer
+    "track_file a {\nfile 'b\n}",
+    "virtual_server 10.0.0.1 80 {\nquorum_up 'b\n}",
+    "vrrp_instance a {\nauthentication {\nauth_pass 'b\n}\n}",
+    "track_process a {\nprocess 'b\n}",
+)
+
+
+@pytest.mark.parametrize("text", FOUND)
+def test_what_was_found(text: str) -> None:
+    assert judge(text).status
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_mutated_configurations(seed: int) -> None:
     chance = random.Random(seed)

@@ -8,7 +8,7 @@ from typing import Any
 from xlvs.health.checks import Script
 from xlvs.keepalived.config import Tracked, TrackFile, TrackProcess, TrackScript
 from xlvs.keepalived.schema import Draft, Handler, Line, Parser, Refused, Row, Table, block, flag, value
-from xlvs.keepalived.values import decimal, number, script
+from xlvs.keepalived.values import decimal, escaped, number, script
 
 INTEGERS = (-(2**31), 2**31 - 1)
 
@@ -186,7 +186,7 @@ SCRIPT: Table = {
 def _file(line: Line) -> str:
     if "file" in line.draft.values:
         raise Refused(f"File already set for track file {line.draft.name} - ignoring {line.word()}")
-    return line.shell()[1] if line.word() else ""
+    return escaped(line) if line.word() else ""
 
 
 def _init_file(line: Line) -> None:

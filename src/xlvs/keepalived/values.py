@@ -166,6 +166,7 @@ def script(line: Line, index: int = 1) -> Script:
     words = line.shell()
     if len(words) <= index:
         line.word(index)
+        raise Refused(f"{line.keyword}: no script given - ignoring")
     try:
         arguments = split_escaped(words[index])
     except Unmatched:

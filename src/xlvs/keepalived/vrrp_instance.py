@@ -21,7 +21,7 @@ from xlvs.keepalived.schema import (
     value,
 )
 from xlvs.keepalived.tracking import TRACKED
-from xlvs.keepalived.values import boolean, decimal, number, parse_address, parse_interface
+from xlvs.keepalived.values import boolean, decimal, escaped, number, parse_address, parse_interface
 from xlvs.keepalived.vrrp_addresses import gather
 
 NAME_BYTES = 15  # IFNAMSIZ without its end
@@ -254,8 +254,7 @@ def _auth_type(line: Line) -> str:
 
 
 def _auth_pass(line: Line) -> bytes:
-    line.word()
-    key = line.shell()[1].encode("utf-8", "surrogateescape")
+    key = escaped(line).encode("utf-8", "surrogateescape")
     if len(key) > AUTH_BYTES:
         line.warn(f"Truncating auth_pass to {AUTH_BYTES} characters")
     return key[:AUTH_BYTES]
