@@ -137,12 +137,15 @@ class Runner:
 
     @property
     def credentials(self) -> Credentials:
-        """The SSL block. Setting it raises XlvsError, and changes nothing, where a file is no good."""
+        """The SSL block. Setting it reads its files again, though their names may be the same.
+
+        Raises XlvsError, and changes nothing, where one is no good.
+        """
         return self._credentials
 
     @credentials.setter
     def credentials(self, credentials: Credentials) -> None:
-        made = context(credentials) if credentials != self._credentials else self._tls
+        made = context(credentials) if credentials != Credentials() else None
         self._credentials, self._tls = credentials, made
 
     def set(self, checks: Mapping[Hashable, AnyCheck], files: Mapping[str, str] | None = None) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import replace
 from typing import cast
 
 from xlvs.daemon.checks.runner import Runner
+from xlvs.daemon.checks.tls import Credentials
 from xlvs.daemon.keepalived import orders, topology
 from xlvs.daemon.keepalived.child import Context, Event
 from xlvs.daemon.keepalived.outlet import Outlet
@@ -26,6 +28,7 @@ from xlvs.health.verdict import Health, Verdict, health
 from xlvs.keepalived.config import Config, RealServer, VirtualServer
 
 _REMEMBER = 1.0  # seconds until what changed is on record for whoever comes after a kill
+_LITTLE = 0.02  # seconds of work that changes of rules may come to without a pause
 _RETRY = 5.0  # seconds until rules that the engine refused are tried again
 
 # What is the same of a virtual server before and after a reload.
@@ -48,6 +51,7 @@ class CheckersChild:
         self._dirty: dict[PoolKey, None] = {}
         self._actions: list[Action] = []
         self._flushing: asyncio.Handle | None = None
+        self._work = 0.0  # seconds of the processor that the last change of rules took
         self._timer: asyncio.TimerHandle | None = None
         self._remembering: asyncio.TimerHandle | None = None
         self._config = Config()
@@ -61,6 +65,7 @@ class CheckersChild:
         self._runner = Runner(self._report, label=self._name_check)
         self._outlet = Outlet(config.globals)
         self._suspension = Suspension(self._suspend)
+        self._set_up(config)
         left = self._rules.take_over(flush=config.globals.lvs_flush)
         self._rules.set_timeouts(config.globals.lvs_timeouts)
         self._configure(config)
@@ -81,7 +86,11 @@ class CheckersChild:
             log.info("Activating healthchecker for service %s for VS %s", real, virtual)
 
     async def reload(self, config: Config) -> None:
-        """See the protocol."""
+        """See the protocol. A file of TLS that is no good leaves the ones before at work."""
+        try:
+            self._set_up(config)
+        except XlvsError as error:
+            log.error("%s", error)
         self._flush()
         old, self._pools = self._pools, {}
         self._configure(config)
@@ -153,14 +162,21 @@ class CheckersChild:
         first = key not in self._seen
         self._seen.add(key)
         member = pool.members[key[1]]
+        before = (member.healthy, member.weight)
         state = self._health(key[0], member.real)
-        self._changed(key[0], pool.heard(key[1], state, self._now(), first=first))
+        actions = pool.heard(key[1], state, self._now(), first=first)
+        if actions or before != (member.healthy, member.weight):
+            self._changed(key[0], actions)
 
     def _changed(self, key: PoolKey, actions: Iterable[Action]) -> None:
         self._dirty[key] = None
         self._actions += actions
         if self._flushing is None:
-            self._flushing = self._loop.call_soon(self._flush)
+            # Thousands that fail together are gathered, and checks have their turn in between.
+            if self._work < _LITTLE:
+                self._flushing = self._loop.call_soon(self._flush)
+            else:
+                self._flushing = self._loop.call_later(self._work, self._flush)
 
     def _flush(self, *, whole: bool = False) -> None:
         if self._flushing:
@@ -168,7 +184,9 @@ class CheckersChild:
             self._flushing = None
         pools = [pool for key, pool in self._pools.items() if whole or key in self._dirty]
         self._dirty.clear()
+        begun = time.thread_time()
         self._rules.carry_out(pools, self._now(), whole=whole)
+        self._work = time.thread_time() - begun
         if self._remembering is None:
             self._remembering = self._loop.call_later(_REMEMBER, self._remember)
         self._finish()
@@ -195,6 +213,12 @@ class CheckersChild:
         self._flush(whole="" in failed)
 
     # -- checks and states ----------------------------------------------------------------
+
+    def _set_up(self, config: Config) -> None:
+        """What global_defs say of all checks. Raises XlvsError where a file of TLS is no good."""
+        defs = config.globals
+        self._runner.secure, self._runner.log_all = defs.script_security, defs.checker_log_all_failures
+        self._runner.credentials = Credentials(defs.ca, defs.certificate, defs.key, defs.password)
 
     def _configure(self, config: Config) -> None:
         self._config = config
