@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 
-from bench import checks, cost, directors, effort, floods, guest, rate, report
+from bench import checks, cost, directors, effort, failover, floods, guest, rate, report
 from bench.directors import Director
 from bench.effort import Effort
 from bench.place import settings
@@ -28,6 +28,8 @@ def main(arguments: Sequence[str]) -> int:
             return floods.main(chosen.json)
         if chosen.only == "checks":
             return checks.main(chosen.json, chosen.quick, chosen.guest, chosen.in_guest)
+        if chosen.only == "failover":
+            return failover.main(chosen.json)
         rates, costs = _run(chosen)
     except XlvsError as error:
         print(f"bench: {error}", file=sys.stderr)
@@ -46,8 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="see that it works, not how fast")
     parser.add_argument(
         "--only",
-        choices=("rates", "costs", "floods", "checks"),
-        help="leave the rest out; floods and health checks are measured by themselves",
+        choices=("rates", "costs", "floods", "checks", "failover"),
+        help="leave the rest out; floods, health checks and failover are measured by themselves",
     )
     parser.add_argument("--in-guest", action="store_true", help=argparse.SUPPRESS)
     return parser

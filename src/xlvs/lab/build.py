@@ -307,6 +307,9 @@ def _wire(lab: Lab) -> None:
     for end in [f"{node.name}-{port.name}" for node in topology.directors for port in node.interfaces]:
         # XDP frames redirected into a veth arrive only where the far end polls: GRO switches that on.
         namespaces.run(namespaces.inside(switch, ["ethtool", "-K", end, "gro", "on"]))
+        if lab.pair:
+            # No network card takes what a switch floods for another's address; XDP on a veth would.
+            namespaces.run(namespaces.inside(switch, ["bridge", "link", "set", "dev", end, "flood", "off"]))
         if lab.tunnel is Encapsulation.GRE:
             # A real wire merges nothing; Linux would, and forget GRE's checksum as it cuts again.
             namespaces.batch([f"link set dev {end} gro_max_size 1"], switch)
