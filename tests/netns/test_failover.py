@@ -1,0 +1,66 @@
+"""A pair of directors, one of which dies: clients hardly notice, and in the end there is one master.
+
+xlvs and the real keepalived run the same events in the same minute. Figures are for ``bench --only
+failover`` on a quiet machine; here the bounds leave room for a busy one.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from bench import failover
+from xlvs.lab import namespaces, pair
+from xlvs.lab.topology import Method
+
+pytestmark = [pytest.mark.root, pytest.mark.slow]
+
+BUSY = 2.0  # seconds that a busy machine may add to what the protocol allows
+
+
+def test_the_daemon_the_link_and_the_node() -> None:
+    found = list(failover.measure())
+    assert len(found) == 4 * len(failover.EVENTS)
+    took = {(each.event, each.program): each.seconds for each in found}
+    for each in found:
+        if each.program == "xlvs":
+            assert each.seconds <= each.bound + BUSY, took
+            assert each.seconds <= took[each.event, "keepalived"] + BUSY, took
+    for event in ("link", "node"):  # which nobody can bridge: else the plug was not pulled
+        assert took[event, "xlvs"] > failover.ADVERT, took
+
+
+def test_without_preemption_the_old_master_stays_behind() -> None:
+    with failover.paired("xlvs", Method.NAT) as each:
+        lab = each.lab
+        for number in range(2):
+            path = Path(pair.folder(lab, number), "keepalived.conf")
+            text = path.read_text().replace("state MASTER", "state BACKUP")
+            path.write_text(text.replace("    advert_int 1\n", "    advert_int 1\n    nopreempt\n"))
+            each.kill_daemon(number)
+        for number in (0, 1):
+            each.start_daemon(number)
+            if number == 0:
+                each.gap(time.monotonic(), 0)
+        began = time.monotonic()
+        each.kill_node(0)
+        assert each.gap(began, 1) <= failover.BOUND + BUSY
+        began = time.monotonic()
+        each.start_node(0)
+        _wait_until_gone(each, 0)
+        time.sleep(2 * failover.BOUND)  # time enough to take it back, if it were to
+        assert pair.masters(lab) == [1]
+        assert each.gap(began, 1) <= failover.ADVERT + BUSY
+        # NAT's gateway moved along: one of two addresses would be no use.
+        held = namespaces.run(["ip", "-n", lab.namespace("director2"), "address", "show", "dev", "eth1"])
+        assert " 192.168.22.1/24 " in held
+
+
+def _wait_until_gone(each: failover.Pair, number: int) -> None:
+    """What the old master left when it was killed is taken away by its successor in office."""
+    deadline = time.monotonic() + failover.PATIENCE
+    while number in pair.masters(each.lab):
+        assert time.monotonic() < deadline, f"director {number} keeps the VIP"
+        time.sleep(0.1)
