@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -75,15 +75,13 @@ class Pair:
 
     def kill_daemon(self, number: int) -> None:
         """SIGKILL the director's daemon and all its children."""
-        folder = Path(pair.folder(self.lab, number))
-        files = [folder / f"{name}.pid" for name in ("pid", "vrrp_pid", "checkers_pid")]
-        for pid in [int(path.read_text()) for path in files if path.exists()]:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        for path in files:
-            path.unlink(missing_ok=True)
+        folder = pair.folder(self.lab, number)
+        for pid in namespaces.process_ids(self.lab.namespace(self.lab.topology.directors[number].name)):
+            with suppress(OSError):  # it has gone meanwhile
+                if folder in Path("/proc", str(pid), "cmdline").read_text():
+                    os.kill(pid, signal.SIGKILL)
+        for name in ("pid", "vrrp_pid", "checkers_pid"):
+            Path(folder, f"{name}.pid").unlink(missing_ok=True)
 
     def start_daemon(self, number: int) -> None:
         """Start it again."""
