@@ -20,10 +20,10 @@ def _told(text: str) -> str:
     return f"Configuration error: BFD instance {{block}} {text}"
 
 
-def _interval(field: str) -> Row:
+def _interval(field: str, low: int = 1) -> Row:
     def kind(line: Line) -> float:
-        refusal = _told(f"{field} value {{word}} is not valid (must be in range [1-{_MOST}]), ignoring")
-        found = decimal(line, line.word(), 1, _MOST, refusal, unit=0.001)
+        refusal = _told(f"{field} value {{word}} is not valid (must be in range [{low}-{_MOST}]), ignoring")
+        found = decimal(line, line.word(), low, _MOST, refusal, unit=0.001)
         if found > _SENSIBLE / 1000 and field != "idle_tx":
             line.warn(
                 f"Configuration warning: BFD instance {line.draft.name} {field} value {line.word()} "
@@ -131,7 +131,7 @@ KEYWORDS: Table = {
     "source_ip": value("source", _source),
     "min_rx": _interval("min_rx"),
     "min_tx": _interval("min_tx"),
-    "idle_tx": _interval("idle_tx"),
+    "idle_tx": _interval("idle_tx", 1000),
     "multiplier": _integer("multiplier", 1, 255, "multiplier", "[1-255]"),
     "passive": flag("passive"),
     "ttl": _TTL,

@@ -25,7 +25,7 @@ from xlvs.keepalived.global_rows import (
     switch,
 )
 from xlvs.keepalived.reader import CHECKS
-from xlvs.keepalived.schema import Draft, Line, Parser, Refused, Row, Table, block, entries, flag, value
+from xlvs.keepalived.schema import Draft, Line, Parser, Refused, Row, Table, block, flag, value
 from xlvs.keepalived.statics import interval
 from xlvs.keepalived.values import decimal, number, parse_address, script
 from xlvs.keepalived.vrrp_instance import extra_interval
@@ -46,9 +46,13 @@ def _close(_parser: Parser, _draft: Draft) -> None:
 # -- mail ---------------------------------------------------------------------------
 
 
-def _recipient(line: Line) -> None:
+def _recipients(line: Line) -> None:
     mail = globals_of(line.parser).values.setdefault("mail", {})
-    mail["to"] = (*mail.get("to", ()), *line.words)
+    found = [word for entry in line.parser.entries(line) for word in entry.words]
+    if not found:
+        line.warn("Warning - empty notification_email block")
+    mail["to"] = (*mail.get("to", ()), *found)
+    line.draft.origins["mail.to"] = line.origin
 
 
 def _server(line: Line) -> None:
@@ -72,10 +76,10 @@ def _mail_timeout(line: Line) -> float:
 
 
 _MAIL: dict[str, Row] = {
-    "notification_email": entries(_recipient),
+    "notification_email": Row(_recipients),
     "notification_email_from": part("mail", "sender", named("emailfrom missing - ignoring")),
     "smtp_server": Row(_server),
-    "smtp_helo_name": part("mail", "helo_name", lambda line: line.word()),
+    "smtp_helo_name": part("mail", "helo_name", lambda line: line.words[1] if len(line.words) > 1 else ""),
     "smtp_connect_timeout": part("mail", "timeout", _mail_timeout),
     "smtp_alert": part("mail", "alert", switch("Invalid value '{word}' for global smtp_alert specified")),
     "smtp_alert_vrrp": part(
@@ -99,7 +103,8 @@ def _once_script(which: str) -> Callable[[Line], Script]:
         if len(line.words) < 2:
             raise Refused(f"{which} script missing")
         found = script(line)
-        if not line.parser.host.program(found.arguments[0]):
+        host = line.parser.host
+        if (found.user and not host.user(found.user)) or (found.group and not host.group(found.group)):
             raise Refused(f"Invalid {which} script")
         return found
 
@@ -141,9 +146,6 @@ def _fifo(prefix: str, script_too: bool) -> Row:
             raise Refused(f"{keyword} already specified - ignoring {line.words[1]}")
         found[part] = script(line) if script_too else line.words[1]
         line.draft.origins[field] = line.origin
-        if not script_too and len(line.words) > 2 and not line.parser.host.user(line.words[2]):
-            del found[part]
-            raise Refused(f"Invalid user/group for {prefix.rstrip('_')} fifo {line.words[1]} - ignoring")
 
     return Row(handle)
 
@@ -183,6 +185,8 @@ def _group(version: int) -> Callable[[Line], Address]:
 
 
 def _extra(line: Line) -> None:
+    if line.keyword == "vrrp_vmac_garp_intvl":
+        line.warn('Keyword "vrrp_vmac_garp_intvl" is deprecated - please use "vrrp_garp_extra_if"')
     defaults = defaults_of(line.parser)
     defaults["garp.extra_interval"], defaults["garp.extra_all"] = extra_interval(line)
 
@@ -245,7 +249,7 @@ def _dynamic(line: Line) -> bool:
 
 
 def _timeouts(line: Line) -> None:
-    if len(line.words) < 2:
+    if len(line.words) < 3:
         raise Refused("lvs_timeouts requires at least one option")
     found = line.draft.values.setdefault("lvs_timeouts", {})
     words = line.words[1:]
@@ -265,15 +269,50 @@ def _timeouts(line: Line) -> None:
     line.draft.origins["lvs_timeouts"] = line.origin
 
 
+_SYNC = {"id": (0, 255), "maxlen": (1, 65507), "port": (1, 65535), "ttl": (1, 255)}
+
+
 def _sync_daemon(line: Line) -> tuple[str, ...]:
-    if line.draft.get("lvs_sync_daemon"):
-        raise Refused(
-            "lvs_sync_daemon has already been specified as "
-            f"{' '.join(line.draft.values['lvs_sync_daemon'][:2])} - ignoring"
-        )
+    """``lvs_sync_daemon INTERFACE [[inst] NAME] [id N] [maxlen N] [port N] [ttl N] [group ADDRESS]``."""
+    known = line.draft.get("lvs_sync_daemon")
+    if known:
+        names = f"{known[0]} {known[2] if 'inst' in known else ''}"
+        raise Refused(f"lvs_sync_daemon has already been specified as {names} - ignoring")
     if len(line.words) < 2:
         raise Refused("lvs_sync_daemon requires interface")
-    return tuple(line.words[1:])
+    found = [line.words[1]]
+    words = line.words[2:]
+    if words and words[0] not in (*_SYNC, "group"):
+        words = words[1:] if words[0] == "inst" else words
+        found += ["inst", words.pop(0)] if words else []
+    if words and words[0] not in (*_SYNC, "group", "inst"):
+        words.insert(0, "id")
+    while words:
+        word = words.pop(0)
+        if word not in (*_SYNC, "group"):
+            line.warn(f"Unknown option {word} specified for lvs_sync_daemon")
+        elif not words:
+            line.warn(f"No value specified for lvs_sync_daemon {word} - ignoring")
+        else:
+            found += _sync_option(line, word, words.pop(0))
+    return tuple(found)
+
+
+def _sync_option(line: Line, word: str, text: str) -> list[str]:
+    if word == "group":
+        address = parse_address(text)
+        if address is None:
+            line.warn(f"Invalid lvs_sync_daemon group ({text}) - ignoring")
+        elif not address.is_multicast:
+            line.warn(f"lvs_sync_daemon group address {text} is not multicast - ignoring")
+        else:
+            return [word, text]
+    elif number(line, text, *_SYNC[word]) is not None:
+        return [word, text]
+    else:
+        shown = f"Invalid lvs_sync_daemon {word} ({text}) - ignoring"
+        line.warn(f"Invalid syncid ({text}) - defaulting to vrid" if word == "id" else shown)
+    return []
 
 
 def _flush_on_stop(line: Line) -> str:
@@ -285,7 +324,7 @@ def _flush_on_stop(line: Line) -> str:
 
 
 def _delay(line: Line) -> float:
-    return decimal(line, line.word(), 0.001, _MOST // 1000, "vrrp_startup_delay '{word}' is invalid")
+    return decimal(line, line.word(), 0.001, 4294.967295, "vrrp_startup_delay '{word}' is invalid")
 
 
 def _include_check(line: Line) -> None:
@@ -298,7 +337,7 @@ def _include_check(line: Line) -> None:
     for word in words:
         name = word.lstrip("+-")
         if name not in names:
-            line.warn(f"Unknown include_check type {word}")
+            line.warn(f"Unknown include_check type '{word}' - ignoring")
         elif word.startswith("-"):
             checks.discard(name)
         else:

@@ -5,15 +5,70 @@ They tune what keepalived does in ways of its own: processes, firewalls, SNMP, D
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from xlvs.keepalived.global_rows import bounded, checked, other, process, sized, switch
 from xlvs.keepalived.schema import Line, Refused, Row
+from xlvs.keepalived.values import number
 
 _MOST = 2**31 - 1
 
 
 def _absolute(line: Line) -> None:
-    if not line.word().startswith("/"):
-        raise Refused(f"{line.keyword} missing directory name")
+    if len(line.words) != 2:
+        raise Refused(f"{line.keyword} invalid")
+
+
+_BITS = [f"I{right}{whom}" for whom in ("USR", "GRP", "OTH") for right in "RWX"]
+
+
+def _umask(line: Line) -> None:
+    if not line.word():
+        raise Refused("umask missing bit value")
+    word = line.words[1]
+    if word[0].isdigit():
+        try:
+            found = int(word, 8 if word[0] == "0" and word[:2].lower() != "0x" else 0)
+        except ValueError:
+            raise Refused(f"invalid umask value {word}") from None
+        if not 0 <= found <= 0o777:
+            raise Refused(f"invalid umask value {word}")
+        return
+    for bit in word.split("|"):
+        if bit not in _BITS:
+            raise Refused(f"Unknown umask bit {bit}")
+
+
+def _policy(line: Line) -> None:
+    if len(line.words) < 2:
+        raise Refused("vrrp_rx_bufs_policy missing")
+    if line.words[1] not in ("MTU", "ADVERT") and number(line, line.words[1], 0, 2**32 - 1) is None:
+        raise Refused(f"Invalid vrrp_rx_bufs_policy {line.words[1]}")
+
+
+def _snmp_socket(line: Line) -> None:
+    if len(line.words) < 2:
+        raise Refused("SNMP error : snmp socket name missing")
+    if len(line.words) > 2:
+        raise Refused("Too many parameters specified for snmp_socket - ignoring")
+
+
+def _iptables(_line: Line) -> None:
+    raise Refused(
+        "iptables not supported, using nftables instead. Please replace 'vrrp_iptables and "
+        "'vrrp_ipsets' with 'nftables' config option"
+    )
+
+
+def needed(missing: str, low: int, high: int, refusal: str) -> Callable[[Line], int]:
+    """A number in [low, high]; ``missing`` is told where there is none."""
+
+    def kind(line: Line) -> int:
+        if len(line.words) < 2:
+            raise Refused(missing)
+        return bounded(low, high, refusal)(line)
+
+    return kind
 
 
 _AUTO = bounded(-1, 99, "max_auto_priority '{word}' must be in [0, 99] (or -1 to disable) - ignoring")
@@ -24,20 +79,20 @@ OTHERS: dict[str, Row] = {
     **{
         keyword: other()
         for keyword in (
-            *("process_names", "vrrp_iptables", "vrrp_ipsets", "nftables", "nftables_counters"),
+            *("process_names", "nftables", "nftables_counters"),
             *("nftables_ifindex", "nftables_ipvs", "disable_local_igmp", "log_unknown_vrids"),
             *("enable_snmp_vrrp", "enable_snmp_keepalived", "enable_snmp_checker", "enable_snmp_rfc"),
             *("enable_snmp_rfcv2", "enable_snmp_rfcv3", "enable_traps", "enable_dbus", "reload_repeat"),
-            *("reload_check_config", "reload_file", "iptables", "lvs_process_name"),
+            *("reload_check_config", "reload_file"),
         )
     },
-    **{
-        keyword: other(1)
-        for keyword in (
-            *("tmp_config_directory", "config_save_dir", "process_name", "umask", "dbus_service_name"),
-            *("snmp_socket", "vrrp_rx_bufs_policy"),
-        )
-    },
+    **{keyword: other(1) for keyword in (*("config_save_dir", "process_name", "lvs_process_name"),)},
+    "tmp_config_directory": other(1, "tmp_config_directory missing directory name"),
+    "dbus_service_name": other(1, "dbus_service_name missing - ignoring"),
+    "snmp_socket": checked(_snmp_socket),
+    "vrrp_rx_bufs_policy": checked(_policy),
+    "umask": checked(_umask),
+    "vrrp_iptables": checked(_iptables),
     "nftables_priority": checked(bounded(-(2**31), _MOST, "invalid nftables chain priority '{word}'")),
     "nftables_ipvs_priority": checked(
         bounded(-(2**31), _MOST, "invalid ipvs nftables chain priority '{word}'")
@@ -54,9 +109,16 @@ OTHERS: dict[str, Row] = {
         )
     ),
     "min_auto_priority_delay": checked(
-        bounded(1, 10_000_000, "min_auto_priority_delay '{word}' must be in [1, 10000000] - ignoring")
+        needed(
+            "min_auto_priority_delay requires delay time",
+            1,
+            10_000_000,
+            "min_auto_priority_delay '{word}' must be in [1, 10000000] - ignoring",
+        )
     ),
-    "vrrp_rx_bufs_multiplier": checked(bounded(1, _MOST, "Invalid vrrp_rx_bufs_multiplier {word}")),
+    "vrrp_rx_bufs_multiplier": checked(
+        needed("Invalid vrrp_rx_bufs_multiplier", 1, 2**32 - 1, "Invalid vrrp_rx_bufs_multiplier {word}")
+    ),
     "reload_time_file": checked(_absolute),
     **{
         f"{which}_rcv_bufs": sized(f"{which}_rcv_bufs")

@@ -83,10 +83,12 @@ def named(missing: str) -> Callable[[Line], str]:
     return kind
 
 
-def other(least: int = 0) -> Row:
-    """Read for what it says, and of no effect here."""
+def other(least: int = 0, missing: str = "") -> Row:
+    """Read for what it says, and of no effect here; ``least`` words must follow it."""
 
     def handle(line: Line) -> None:
+        if missing and len(line.words) <= least:
+            raise Refused(missing)
         if least:
             line.word(least)
         globals_of(line.parser).values.setdefault("others", {})[line.keyword] = tuple(line.words[1:])
@@ -123,18 +125,32 @@ def process(role: str) -> dict[str, Row]:
         if number(line, line.words[1], -20, 19) is None:
             raise Refused(f"Invalid {role} process priority specified")
 
+    def processors(line: Line) -> None:
+        if len(line.words) < 2:
+            raise Refused(f"No {role} cpu_id set specified")
+        for word in line.words[1:]:
+            if number(line, word, 0, _MOST) is None:
+                raise Refused(f"Invalid cpu_id:0 specified for {role} process")
+
     def realtime(line: Line) -> None:
         if len(line.words) < 2:
             raise Refused(f"No {role} process real-time priority specified")
-        if number(line, line.words[1], 1, 99) is None:
+        found = number(line, line.words[1], *(-(2**31), 2**31 - 1))
+        if found is None:
             raise Refused(f"{role} process real-time priority '{line.words[1]}' invalid")
+        if found < 1:
+            line.warn(f"{role} process real-time priority {found} less than minimum 1 - setting to minimum")
+        if found > 99:
+            line.warn(
+                f"{role} process real-time priority {found} greater than maximum 99 - setting to maximum"
+            )
 
     return {
         f"{role}_priority": checked(priority),
         f"{role}_no_swap": other(),
-        f"{role}_cpu_affinity": other(1),
+        f"{role}_cpu_affinity": checked(processors),
         f"{role}_rt_priority": checked(realtime),
-        f"{role}_rlimit_rttime": checked(bounded(2, 2**32 - 1, f"Invalid {role} real-time limit - {{word}}")),
-        f"{role}_rlimit_rtime": checked(bounded(2, 2**32 - 1, f"Invalid {role} real-time limit - {{word}}")),
+        f"{role}_rlimit_rttime": checked(bounded(1, 2**32 - 1, f"Invalid {role} real-time limit - {{word}}")),
+        f"{role}_rlimit_rtime": checked(bounded(1, 2**32 - 1, f"Invalid {role} real-time limit - {{word}}")),
         f"{role}_process_name": other(1),
     }

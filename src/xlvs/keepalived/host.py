@@ -22,10 +22,10 @@ class Host(Protocol):
         """An interface by name, or None."""
 
     def user(self, name: str) -> bool:
-        """Whether a user (name or number) exists."""
+        """Whether a user exists; keepalived takes no numbers here."""
 
     def group(self, name: str) -> bool:
-        """Whether a group (name or number) exists."""
+        """Whether a group exists."""
 
     def program(self, path: str) -> bool:
         """Whether a script can be run: a regular, executable file, looked for in PATH if it has no /."""

@@ -230,19 +230,20 @@ class Parser:
             if draft.skipped:
                 self._skip(line)
                 return
-            if self.opened(line):
-                self._block(row.block, draft)
+            if not self.opened(line):
+                line.warn("Missing '{' at beginning of configuration block")
+            self._block(row.block, draft)
             if row.close is not None and not draft.dropped:
                 row.close(self, draft)
             return
         assert row.handle is not None
-        expected = line.opened
+        if line.opened:  # a word like any other, unless the keyword has a block: see opened()
+            line.words.append("{")
+            line.text += " {"
         try:
             row.handle(line)
         except Refused as refusal:
             line.warn(str(refusal))
-        if expected and line.opened:
-            line.warn("Unexpected '{' - ignoring")
 
     def _skip(self, line: Line) -> None:
         """Pass over a block unseen."""
@@ -251,26 +252,28 @@ class Parser:
             depth += statement.text.endswith("{") - (statement.text == "}")
 
     def opened(self, line: Line) -> bool:
-        """Whether the block of this line begins here or with the next statement."""
+        """Take the brace that begins the block of this line, here or in the next statement."""
         if line.opened:
+            if line.words[-1] == "{":
+                line.words.pop()
             line.opened = False
             return True
         following = self._next()
         if following is not None and following.text == "{":
             return True
         self._again = following
-        line.warn(f"Missing '{{' at beginning of configuration block '{line.keyword}'")
         return False
 
     def entries(self, line: Line) -> Iterator[Line]:
-        """The lines of a block of free entries."""
-        if not self.opened(line):
-            return
+        """The lines of a block of free entries, which may do without its opening brace."""
+        self.opened(line)
+        if len(line.words) > 1:
+            line.warn(f"Block {line.keyword} has extra parameters {line.words[1]} ...")
         while (statement := self._next()) is not None:
             if statement.text == "}":
                 return
             entry = self._line(statement, line.draft)
-            if entry.opened:
-                entry.warn("Unexpected '{' - ignoring")
+            if entry.opened and entry.words:
+                entry.words.append("{")
             if entry.words:
                 yield entry

@@ -12,8 +12,8 @@ from xlvs.keepalived.tracking import TRACKED
 from xlvs.keepalived.values import decimal
 from xlvs.keepalived.vrrp_addresses import gather
 
-LONGEST_INTERVAL = 1_000_000  # seconds between two gratuitous ARPs
-SENSIBLE_INTERVAL = 1.0  # seconds; more is told as very large
+LONGEST_INTERVAL = 4294.967295  # microseconds of 32 bits, the way keepalived keeps them
+LONGEST_GROUP_INTERVAL = 2147.483647
 LONGEST_DELAY = 255.0
 
 
@@ -58,13 +58,12 @@ def _close_track(parser: Parser, draft: Draft) -> None:
 def _global_tracking(line: Line) -> None:
     line.warn(
         f"({line.draft.name}) global_tracking is deprecated. "
-        "Use track_interface/script/file on the sync group",
-        status=0,
+        "Use track_interface/script/file on the sync group"
     )
     line.draft.values["global_tracking"] = True
 
 
-_SYNC: Table = {
+SYNC: Table = {
     "group": Row(_members),
     **TRACKED,
     **notify.GROUP,
@@ -77,13 +76,11 @@ _SYNC: Table = {
 
 
 def interval(line: Line) -> float:
-    """Seconds between two announcements, to a microsecond; very many are told of."""
-    group = line.draft.kind == "garp_group"
-    refusal = f"garp_group {line.keyword} '{{word}}' invalid" if group else "{keyword} '{word}' is invalid"
-    found = decimal(line, line.word(), 0.000001 if group else 0, LONGEST_INTERVAL, refusal)
-    if found >= SENSIBLE_INTERVAL:
-        line.warn(f"The {line.keyword} is very large - {line.word()} seconds", status=0)
-    return found
+    """Seconds between two announcements, to a microsecond."""
+    if line.draft.kind == "garp_group":
+        refusal = f"garp_group {line.keyword} '{{word}}' invalid"
+        return decimal(line, line.word(), 0, LONGEST_GROUP_INTERVAL, refusal)
+    return decimal(line, line.word(), 0.000001, LONGEST_INTERVAL, "{keyword} '{word}' is invalid")
 
 
 def _garp_link(line: Line) -> None:
@@ -118,7 +115,7 @@ def _close_garp(parser: Parser, draft: Draft) -> None:
     values = draft.values
     groups: list[GarpGroup] = parser.top.values.setdefault("garp_groups", [])
     if "garp_interval" not in values and "na_interval" not in values:
-        parser.warn(draft, f"garp group {len(groups) + 1} does not have any delay set - removing")
+        parser.warn(draft, f"garp group {len(groups)} does not have any delay set - removing")
         return
     groups.append(
         GarpGroup(
@@ -129,7 +126,7 @@ def _close_garp(parser: Parser, draft: Draft) -> None:
     )
 
 
-_GARP: Table = {
+GARP: Table = {
     "garp_interval": value("garp_interval", interval),
     "gna_interval": value("na_interval", interval),
     "interface": Row(_garp_link),
@@ -143,7 +140,8 @@ def _linkbeat(line: Line) -> None:
         return
     kind = line.words[1] if len(line.words) > 1 else ""
     if kind not in ("", "MII", "ETHTOOL", "IOCTL") or len(line.words) > 2:
-        line.warn(f"extra characters {line.words[-1]} in linkbeat interface")
+        line.warn(f"extra characters {kind} in linkbeat interface")
+        kind = ""
     line.parser.top.add("linkbeat", (line.words[0], kind))
 
 
@@ -153,10 +151,10 @@ def _delays(line: Line) -> None:
         line.warn(f"unknown interface {name} specified for up/down delay")
         return
     if not words:
-        line.warn(f"No timeouts specified for {name} up/down delays")
+        line.warn(f"No timeouts specified for {name} up/down delays", status=0)
         return
     if len(words) > 2:
-        line.warn(f"Too many parameters for {name} up/down delays")
+        line.warn(f"Too many parameters for {name} up/down delays", status=0)
     try:
         down = decimal(line, words[0], 0, LONGEST_DELAY, f"Invalid down delay {words[0]} for {name}")
         up = (
@@ -178,9 +176,9 @@ TOP: Table = {
         {"group": Row(_members)}, _open_group("track_group", "track_group", "track_groups"), _close_track
     ),
     "vrrp_sync_group": block(
-        _SYNC, _open_group("vrrp_sync_group", "vrrp sync group", "sync_groups"), _close_sync
+        SYNC, _open_group("vrrp_sync_group", "vrrp sync group", "sync_groups"), _close_sync
     ),
-    "garp_group": block(_GARP, lambda _line: Draft("garp_group"), _close_garp),
+    "garp_group": block(GARP, lambda _line: Draft("garp_group"), _close_garp),
     "linkbeat_interfaces": entries(_linkbeat),
     "interface_up_down_delays": entries(_delays),
 }

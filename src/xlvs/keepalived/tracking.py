@@ -76,19 +76,25 @@ TRACKED: dict[str, Row] = {kind: tracked(kind) for kind in _KINDS}
 # -- weights ------------------------------------------------------------------------
 
 
-def weight(low: int, high: int, refusal: str, unknown: str) -> Row:
-    """``weight N [reverse]``: fields ``weight`` and ``reverse``; the texts are formats of name and word."""
+def weight(low: int, high: int, refusal: str, unknown: str, missing: str = "") -> Row:
+    """``weight N [reverse]``: fields ``weight`` and ``reverse``; the texts are formats of name and word.
+
+    Without ``missing`` a weight without its number refuses the configuration.
+    """
 
     def handle(line: Line) -> None:
+        if len(line.words) < 2 and missing:
+            raise Refused(missing.format(name=line.draft.name))
         found = number(line, line.word(), low, high)
         if found is None:
-            raise Refused(refusal.format(name=line.draft.name, word=line.word()))
-        line.draft.values["weight"] = found
-        line.draft.origins["weight"] = line.origin
+            line.warn(refusal.format(name=line.draft.name, word=line.word()))
+        else:
+            line.draft.values["weight"] = found
+            line.draft.origins["weight"] = line.origin
         if len(line.words) > 2:
             if line.words[2] == "reverse":
                 line.draft.values["reverse"] = True
-            else:
+            elif found is not None or missing or line.draft.kind == "bfd_instance":
                 line.warn(unknown.format(name=line.draft.name, word=line.words[2]))
 
     return Row(handle)
@@ -126,6 +132,12 @@ def _counted(field: str, low: int, high: int, refusal: str) -> Row:
     return value(field, kind)
 
 
+def _script(line: Line) -> None:
+    if len(line.words) > 1:
+        line.draft.values["script"] = Script(script(line).arguments)
+        line.draft.origins["script"] = line.origin
+
+
 def _script_user(line: Line) -> None:
     user, group = line.word(), line.words[2] if len(line.words) > 2 else None
     host = line.parser.host
@@ -153,7 +165,7 @@ def _close_script(parser: Parser, draft: Draft) -> None:
 _MOST_SECONDS = 4294  # microseconds of 32 bits, the way keepalived keeps them
 
 SCRIPT: Table = {
-    "script": value("script", lambda line: Script(script(line).arguments)),
+    "script": Row(_script),
     "interval": _counted(
         "interval",
         0,
@@ -184,9 +196,11 @@ SCRIPT: Table = {
 
 
 def _file(line: Line) -> str:
+    if len(line.words) < 2:
+        raise Refused("track file file name missing")
     if "file" in line.draft.values:
         raise Refused(f"File already set for track file {line.draft.name} - ignoring {line.word()}")
-    return escaped(line) if line.word() else ""
+    return escaped(line)
 
 
 def _init_file(line: Line) -> None:
@@ -194,12 +208,16 @@ def _init_file(line: Line) -> None:
     for word in line.words[1:]:
         if word == "overwrite":
             line.draft.values["init_overwrite"] = True
-        elif word.lstrip("+-").isdigit():
+        elif word[0] in "+-.0123456789":
             found = number(line, word, *INTEGERS)
             if found is None:
                 line.warn(f"Track file {line.draft.name} init value {word} is invalid")
-            else:
-                line.draft.values["init"] = found
+                continue
+            line.draft.values["init"] = found
+            if abs(found) > 254:
+                line.warn(
+                    f"Track file {line.draft.name} init value {found} is outside sensible range [-254, 254]"
+                )
         else:
             line.warn(f"Unknown track file init option {word}")
 
@@ -220,6 +238,7 @@ FILE: Table = {
         254,
         "Weight ({word}) for track_file {name} must be between [-254..254] inclusive. Ignoring...",
         "track_file {name} unknown weight option {word}",
+        "No weight specified for track file {name} - ignoring",
     ),
     "init_file": Row(_init_file),
 }
@@ -292,6 +311,7 @@ PROCESS: Table = {
         254,
         "Weight ({word}) for vrrp_track_process {name} must be between [-254..254] inclusive. Ignoring...",
         "vrrp_track_process {name} unknown weight option {word}",
+        "No weight specified for track process {name} - ignoring",
     ),
     "quorum": _quorum(
         "quorum",
@@ -310,20 +330,13 @@ PROCESS: Table = {
 }
 
 _FILE_BLOCK = block(FILE, _named("track_file", "files"), _close_file)
-_PROCESS_BLOCK = block(PROCESS, _named("vrrp_track_process", "processes"), _close_process)
-
-
-def _deprecated_file(line: Line) -> Draft:
-    line.warn('"vrrp_track_file" is deprecated, please use "track_file"', status=0)
-    return _named("track_file", "files")(line)
 
 
 TOP: Table = {
     "vrrp_script": block(SCRIPT, _named("vrrp_script", "scripts"), _close_script),
     "track_file": _FILE_BLOCK,
-    "vrrp_track_file": block(FILE, _deprecated_file, _close_file),
-    "vrrp_track_process": _PROCESS_BLOCK,
-    "track_process": _PROCESS_BLOCK,
+    "vrrp_track_file": _FILE_BLOCK,
+    "vrrp_track_process": block(PROCESS, _named("vrrp_track_process", "processes"), _close_process),
 }
 
 

@@ -31,9 +31,18 @@ def number(line: Line, text: str, low: int, high: int, *, told: bool = True) -> 
         return None
     if not low <= result <= high:
         if told:
-            line.warn(f"number '{text}' outside range [{low}, {high}]")
+            line.warn(f"number '{text}' {_outside(result, low, high)}")
         return None
     return result
+
+
+def _outside(result: int, low: int, high: int) -> str:
+    """In keepalived's words: what C could hold is told before what the keyword allows."""
+    if low >= 0 and result >= 2**32:
+        return "outside unsigned integer range"
+    if low < 0 and not -(2**31) <= result < 2**31:
+        return "outside integer range"
+    return f"outside range [{low}, {high}]"
 
 
 def integer(low: int, high: int, refusal: str = "{keyword} '{word}' invalid - ignoring") -> Value:
@@ -65,10 +74,13 @@ def seconds(
 def decimal(line: Line, text: str, low: float, high: float, refusal: str, *, unit: float = 1.0) -> float:
     """A decimal number of ``unit`` seconds in [low, high] units, as seconds; raises Refused."""
     problem = ""
+    digits = 6 if unit == 1.0 else 3  # to a microsecond
     if not _DECIMAL.match(text) or len(text) > 40:
         problem = f"invalid number '{text}'"
+    elif text.startswith("-"):
+        problem = f"negative number '{text}'"
     elif not low <= float(text) <= high:
-        problem = f"number '{text}' outside range [{low:g}, {high:g}]"
+        problem = f"number '{text}' outside range [{low:.{digits}f}, {high:.{digits}f}]"
     if problem:
         line.warn(problem)
         raise Refused(refusal.format(keyword=line.keyword, word=text, block=line.draft.name))

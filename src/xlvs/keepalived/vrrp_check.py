@@ -96,17 +96,14 @@ def _security(parser: Parser, instances: dict[str, Instance], groups: tuple[Sync
             for script in (told.master, told.backup, told.fault, told.stop, told.deleted, told.any)
             if script is not None
         ]
-    if any(
-        script.user in (None, "root", "0") and parser.host.program(script.arguments[0]) for script in scripts
-    ):
-        parser.tell(
-            Message(
-                None,
-                "",
-                "SECURITY VIOLATION - scripts are being executed but script_security not enabled.",
-                status=STATUS_SECURITY,
-            )
-        )
+        scripts += [told.master_rx_lower_pri] if told.master_rx_lower_pri else []
+    fifos = values.get("fifos", {})
+    scripts += [fifos[name]["script"] for name in ("fifo", "vrrp_fifo") if "script" in fifos.get(name, {})]
+    ends = [values[name] for name in ("startup_script", "shutdown_script") if name in values]
+    for found, what in ((ends, "start/shutdown scripts"), (scripts, "scripts")):
+        if any(each.user in (None, "root") and parser.host.program(each.arguments[0]) for each in found):
+            text = f"SECURITY VIOLATION - {what} are being executed but script_security not enabled."
+            parser.tell(Message(None, "", text, status=STATUS_SECURITY))
 
 
 # -- one instance -------------------------------------------------------------------
@@ -117,7 +114,7 @@ def _instance(parser: Parser, draft: Draft, defaults: dict[str, Any]) -> Instanc
     where = f"({draft.name})"
 
     def warn(text: str, status: int = 5) -> None:
-        parser.warn(draft, f"{where} {text}", status)
+        parser.warn(draft, f"{where}{text if text.startswith(':') else ' ' + text}", status)
 
     if "router_id" not in values:
         warn("the virtual router id must be set")
@@ -181,9 +178,8 @@ def _unicast(values: dict[str, Any], unicast: bool, warn: Any) -> None:
     if not unicast and "ttl" in values:
         warn(": Cannot use unicast_ttl without unicast peers - resetting")
         del values["ttl"]
-    if not unicast and (
-        values.get("unicast_source") or values.get("unicast_fault_no_peer") or values.get("peers") == []
-    ):
+    given = ("unicast_keyword", "peers", "check_unicast_src")
+    if not unicast and any(name in values for name in given):
         if values.get("unicast_fault_no_peer"):
             warn("Cannot use unicast without any peers - going to fault state")
         else:
@@ -303,6 +299,8 @@ def _vmac(values: dict[str, Any], unicast: bool, warn: Any) -> None:
     if unicast and values.get("vmac") and not values.get("vmac_xmit_base"):
         warn("unicast with use_vmac requires vmac_xmit_base - setting")
         values["vmac_xmit_base"] = True
+    if values.get("ipvlan") and values["family"] == 2 and not values.get("ipvlan_address"):
+        warn("IPv4 ipvlan requires a source ip address to be configured. setting instance to fault state")
     if values.get("vmac") and values.pop("promote_secondaries", False):
         warn("promote_secondaries is automatically set for vmacs - ignoring")
     if len(values.get("addresses", ())) > MOST_ADDRESSES:

@@ -121,6 +121,10 @@ def _ipvlan(line: Line) -> None:
         elif address is not None:
             if "ipvlan_address" in values:
                 raise Refused(f"{where} ipvlan address already specified - ignoring '{word}'")
+            if _family(line.draft) not in (0, address.version):
+                raise Refused(
+                    f"{where} ipvlan address[{word}] MUST match vrrp instance family !!! Skipping..."
+                )
             values["ipvlan_address"] = address
         elif values.get("vmac_name"):
             raise Refused(f"{where} IPVLAN interface already specified - ignoring '{word}'")
@@ -132,6 +136,8 @@ def _ipvlan(line: Line) -> None:
 
 def _source(line: Line) -> Address:
     found = parse_address(line.word())
+    if line.keyword == "unicast_src_ip":
+        line.draft.values["unicast_keyword"] = True
     name, word = line.draft.name, line.word()
     if found is None:
         raise Refused(
@@ -261,6 +267,7 @@ def _auth_pass(line: Line) -> bytes:
 
 
 def _old_checksum(line: Line) -> None:
+    line.draft.values["unicast_keyword"] = True
     word = line.words[1] if len(line.words) > 1 else ""
     if word not in ("", "never"):
         raise Refused(f"({line.draft.name}) Unknown old_unicast_chksum mode {word} - ignoring")
@@ -277,13 +284,15 @@ def extra_interval(line: Line) -> tuple[float, bool]:
         words = words[1:]
     if not words:
         raise Refused(f"{where}{line.keyword} specified without time - ignoring")
-    found = number(line, words[0], 0, LONGEST_EXTRA)
+    found = number(line, words[0], 0 if where else 1, LONGEST_EXTRA)
     if found is None:
         raise Refused(f"{where}{line.keyword} '{words[0]}' invalid - ignoring")
     return float(found), everywhere
 
 
 def _extra(line: Line) -> None:
+    if line.keyword == "vmac_garp_intvl":
+        line.warn('Keyword "vmac_garp_intvl" is deprecated - please use "garp_extra_if"')
     interval, everywhere = extra_interval(line)
     line.draft.values["garp.extra_interval"] = interval
     line.draft.values["garp.extra_all"] = everywhere
@@ -322,19 +331,29 @@ def _close(parser: Parser, draft: Draft) -> None:
 def _deprecated_linkbeat(line: Line) -> None:
     line.warn(
         f"({line.draft.name}) 'linkbeat_use_polling' in vrrp instance deprecated - "
-        "use linkbeat_interfaces block",
-        status=0,
+        "use linkbeat_interfaces block"
     )
     line.draft.values["linkbeat_use_polling"] = True
 
 
 def _sync_daemon(line: Line) -> None:
     line.warn(f"({line.draft.name}) Specifying lvs_sync_daemon_interface against a vrrp is deprecated.")
+    line.warn("      Please use global lvs_sync_daemon")
     line.parser.top.values["sync_daemon"] = (line.word(), line.draft.name)
 
 
 def _bool(field: str, shown: str) -> Row:
     return value(field, boolean(f"({{block}}) invalid {shown} {{word}} specified"))
+
+
+def _buffer(line: Line) -> int:
+    refusal = f"({line.draft.name}) invalid kernel_rx_buf_size specified"
+    if len(line.words) != 2:
+        raise Refused(refusal)
+    found = number(line, line.word(), 0, 2**32 - 1)
+    if found is None:
+        raise Refused(refusal)
+    return found
 
 
 _AUTH: Table = {"auth_type": value("auth", _auth_type), "auth_pass": value("auth_key", _auth_pass)}
@@ -390,7 +409,7 @@ KEYWORDS: Table = {
     "unicast_src_ip": value("unicast_source", _source),
     "mcast_src_ip": value("mcast_source", _source),
     "mcast_dst_ip": value("multicast_group", _multicast),
-    "check_unicast_src": flag("check_unicast_src"),
+    "check_unicast_src": flag("check_unicast_src"),  # of no sense, and told, without unicast_peer
     "old_unicast_checksum": Row(_old_checksum),
     "native_ipv6": Row(_native6),
     "dont_track_primary": flag("dont_track_primary"),
@@ -422,9 +441,7 @@ KEYWORDS: Table = {
     "lower_prio_no_advert": _bool("lower_prio_no_advert", "lower_prio_no_advert"),
     "higher_prio_send_advert": _bool("higher_prio_send_advert", "higher_prio_send_advert"),
     "debug": value("debug", _number(0, 4, "({name}) Debug value '{word}' not valid; must be between 0-4")),
-    "kernel_rx_buf_size": value(
-        "kernel_rx_buf", _number(0, 2**32 - 1, "({name}) invalid kernel_rx_buf_size specified")
-    ),
+    "kernel_rx_buf_size": value("kernel_rx_buf", _buffer),
     "lvs_sync_daemon_interface": Row(_sync_daemon),
     **_GARP,
     **notify.INSTANCE,

@@ -34,15 +34,15 @@ class Machine:
 
     def user(self, name: str) -> bool:
         try:
-            pwd.getpwuid(int(name)) if name.isascii() and name.isdigit() else pwd.getpwnam(name)
-        except (KeyError, ValueError, OverflowError):
+            pwd.getpwnam(name)
+        except (KeyError, ValueError):
             return False
         return True
 
     def group(self, name: str) -> bool:
         try:
-            grp.getgrgid(int(name)) if name.isascii() and name.isdigit() else grp.getgrnam(name)
-        except (KeyError, ValueError, OverflowError):
+            grp.getgrnam(name)
+        except (KeyError, ValueError):
             return False
         return True
 
