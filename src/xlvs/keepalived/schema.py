@@ -73,6 +73,11 @@ class Line:
             f"`{self.words[-1]}` at word position {len(self.words) + 1}"
         )
 
+    @property
+    def names(self) -> list[str]:
+        """The words between the keyword and the brace of its block."""
+        return self.words[1:-1] if self.opened and self.words[-1] == "{" else self.words[1:]
+
     def shell(self) -> list[str]:
         """The words as a shell would part them (scripts, passwords, names with escapes)."""
         try:
@@ -264,11 +269,14 @@ class Parser:
         self._again = following
         return False
 
-    def entries(self, line: Line) -> Iterator[Line]:
-        """The lines of a block of free entries, which may do without its opening brace."""
+    def entries(self, line: Line, *, named: bool = False) -> Iterator[Line]:
+        """The lines of a block of free entries, which may do without its opening brace.
+
+        ``named``: the keyword has words of its own; others are told to be too many.
+        """
+        if line.names and not named:
+            line.warn(f"Block {line.keyword} has extra parameters {line.names[0]} ...")
         self.opened(line)
-        if len(line.words) > 1:
-            line.warn(f"Block {line.keyword} has extra parameters {line.words[1]} ...")
         while (statement := self._next()) is not None:
             if statement.text == "}":
                 return

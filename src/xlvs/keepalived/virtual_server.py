@@ -42,10 +42,10 @@ def _missing_or_extra(told: str, name: str, *, extra: bool = True) -> Row:
 
 def _group(line: Line) -> None:
     name = line.word()
-    if len(line.words) > 2:
+    if len(line.names) > 1:
         raise line.fatal(f"virtual_server_group {name}: one word is its name - quote it")
     found: list[Vip] = []
-    for entry in line.parser.entries(line):
+    for entry in line.parser.entries(line, named=True):
         try:
             found += group_entry(entry, name, len(found))
         except Refused as refusal:
@@ -63,10 +63,10 @@ def _group(line: Line) -> None:
 _MOST_LOCALS = 131_072  # the size of the data plane's table
 
 
-def _local_addresses(line: Line, told: str) -> list[Address]:
+def _local_addresses(line: Line, told: str, *, named: bool = False) -> list[Address]:
     """A block of addresses and ranges; a device behind one (DPVS) says nothing here."""
     found: list[Address] = []
-    for entry in line.parser.entries(line):
+    for entry in line.parser.entries(line, named=named):
         try:
             found += (each for each in addresses(entry, len(found), _MOST_LOCALS) if each not in found[-1:])
         except Refused as refusal:
@@ -79,7 +79,7 @@ def _local_addresses(line: Line, told: str) -> list[Address]:
 def _local_group(line: Line) -> None:
     name = line.word()
     groups = line.parser.top.values.setdefault("local_groups", {})
-    found = _local_addresses(line, f"local address group {name}")
+    found = _local_addresses(line, f"local address group {name}", named=True)
     if name in groups:
         line.warn(f"local address group {name} already specified - ignoring")
     else:

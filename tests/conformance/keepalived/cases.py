@@ -14,7 +14,21 @@ from xlvs.keepalived import bfd, global_defs, statics, tracking, vrrp_instance
 from xlvs.keepalived.schema import Table
 
 SAMPLES = Path("/usr/share/doc/keepalived/samples")
-VALUES = ("", "0", "1", "-1", "255", "256", "x", "1.5", "99999999999", "yes", "maybe", "10.0.0.9", "fe80::9")
+VALUES: tuple[str, ...] = (
+    "",
+    "0",
+    "1",
+    "-1",
+    "255",
+    "256",
+    "x",
+    "1.5",
+    "99999999999",
+    "yes",
+    "maybe",
+    "10.0.0.9",
+    "fe80::9",
+)
 VALUES += ("224.0.0.50", "eth0", "eth9", "MASTER", "/bin/true", "/none a", "a b c")
 
 INSTANCE = """vrrp_instance V1 {
@@ -47,7 +61,7 @@ _BLOCKS: dict[str, tuple[str, Table]] = {
 }
 # Keywords of which -t of the real one depends on more than the text: processors, name service,
 # directories (which it makes), the links there are; and those with which Debian's crashes.
-UNFIT = (
+UNFIT: tuple[str, ...] = (
     "cpu_affinity",
     "smtp_server",
     "config_save_dir",
