@@ -226,6 +226,7 @@ def _bfd_name(line: Line) -> str:
         raise Refused(f"({server}) BFD_CHECK - No or too many names specified - skipping checker")
     name = line.words[1]
     if "name" in line.draft.values:
+        line.draft.dropped = True
         raise Refused(f"({server}) BFD_CHECK - BFD {name} already specified as {line.draft.values['name']}")
     if name not in _named(line.parser, "bfds"):
         raise Refused(f"({server}) BFD_CHECK - BFD {name} not configured")

@@ -29,7 +29,23 @@ from xlvs.model import Forward, Tunnel, TunnelType
 Sections = list[list[str]]
 _HEADS = ("VS ", "RIP = ", "sorry server", "CHECK ")
 _PROTOCOLS = {0: "none", 6: "TCP", 17: "UDP", 132: "SCTP"}
-_NOT_OURS = re.compile(r"default forwarding method|uid:gid = |Virtual Server Group|-> .*, weight|Fwmark TCP")
+# What our values have a line for; all else of a dump is state, other processes', or said twice.
+_OURS = re.compile(
+    "|".join(
+        (
+            *("VS (VIP|FWMARK|GROUP) = ", "RIP = ", "sorry server", r"(\[|FWM ).* -> \[[^,]*$", "VIP = "),
+            *("VIP Range = ", "FWMARK = ", "lvs_sched = ", "(flag|sh|mh)-", "One packet", "persistence "),
+            *("protocol = ", "alpha is", "omega is", "quorum = ", "Quorum (up|down)", "Using "),
+            *("forwarding method = ", "Alpha ", "connection limit", "Inhibit on", "RS (up|down)"),
+            *(r"[^ ,]+, weight -?\d+", "Delay loop = .* us$", "Warmup = .* us$", "Retries = "),
+            *("Delay before retry = ", "Log all failures = ", "Dest = ", "Bind ", "Mark = ", "Timeout = "),
+            *("Keepalive method = ", "helo = ", "Type = ", "Name =", "script = ", "timeout = ", "dynamic = "),
+            *("Payload ", "Require reply", "(Min|Max) reply", "Reply data", "Enable SNI", "Fast recovery"),
+            *("Checked url", "HTTP Status", r"\d{3}(-\d{3})?$", "digest = ", 'Regex = "', "Regex no match"),
+            *("Regex min", "Tracked file"),
+        )
+    )
+)
 
 
 def real(lines: Iterable[str]) -> Sections:
@@ -37,17 +53,23 @@ def real(lines: Iterable[str]) -> Sections:
     flat: list[str] = []
     group: list[str] = []
     for line in _without_tracks(lines):
-        if _NOT_OURS.search(line):
+        if not _OURS.match(line):
             continue
         if line.startswith(("VIP = ", "VIP Range = ", "FWMARK = ")):
             group += _expanded(line)
         elif line.startswith("Inhibit on failure is") and flat and flat[-1].startswith("omega is"):
             continue
+        elif line.startswith("forwarding method") and _head(flat).startswith("VS "):
+            continue  # the default, which some methods are not called
         else:
             flat.append(_plain(line))
             if line.startswith("VS GROUP"):
                 flat += group
     return _sections(flat)
+
+
+def _head(lines: list[str]) -> str:
+    return next((line for line in reversed(lines) if line.startswith(_HEADS)), "")
 
 
 def _without_tracks(lines: Iterable[str]) -> Iterator[str]:
@@ -82,7 +104,14 @@ def _sections(lines: Iterable[str]) -> Sections:
         if line.startswith(_HEADS) or not found:
             found.append([])
         found[-1].append(line)
-    return [sorted(section) for section in found if section]
+    return [sorted(_bfd(section)) for section in found if section]
+
+
+def _bfd(section: list[str]) -> list[str]:
+    """A check of BFD has no times of its own: the real one prints what stands for none."""
+    if "Keepalive method = BFD_CHECK" not in section:
+        return section
+    return [line for line in section if line.startswith(("CHECK ", "Keepalive", "Alpha = "))]
 
 
 # -- ours ---------------------------------------------------------------------------
@@ -144,7 +173,8 @@ def _service(service: VirtualServer) -> Iterator[str]:
         yield "Using HA suspend"
     if service.sorry is not None:
         protocol = _PROTOCOLS[service.protocol].lower()
-        yield f"sorry server = [{service.sorry.address}]:{protocol}:{service.sorry.port}"
+        ours = 0 if service.sorry.forward == Forward.MASQ else first.port
+        yield f"sorry server = [{service.sorry.address}]:{protocol}:{service.sorry.port or ours}"
         yield f"forwarding method = {_method(service.sorry.forward, service.sorry.tunnel)}"
         yield f"Inhibit on failure is {_on(service.sorry.inhibit_on_failure)}"
     for server in service.servers:
@@ -183,6 +213,7 @@ def _micro(seconds: float) -> str:
 def _check(check: AnyCheck) -> Iterator[str]:
     if isinstance(check, FileCheck):
         yield from ("Keepalive method = FILE_CHECK", f"Tracked file = {check.track_file}")
+        yield "Log all failures = no"
         return
     yield f"Alpha = {_on(check.alpha, 'yes', 'no')}"
     if isinstance(check, BfdCheck):
@@ -200,7 +231,8 @@ def _check(check: AnyCheck) -> Iterator[str]:
 
 
 def _connection(check: NetworkCheck) -> Iterator[str]:
-    yield f"Dest = [{check.address}]:{check.port}"
+    mapped = getattr(check.address, "ipv4_mapped", None)
+    yield f"Dest = [{f'::ffff:{mapped}' if mapped else check.address}]:{check.port}"
     if check.bind_address is not None:
         yield f"Bind to = [{check.bind_address}]:{check.bind_port}"
     if check.bind_interface is not None:
