@@ -40,8 +40,15 @@ def _missing_or_extra(told: str, name: str, *, extra: bool = True) -> Row:
 # -- virtual_server_group and local_address_group -----------------------------------
 
 
+def _name(line: Line) -> str:
+    """The name of a block of entries; without one the whole configuration is refused."""
+    if not line.names:
+        del line.words[1:]
+    return line.word()
+
+
 def _group(line: Line) -> None:
-    name = line.word()
+    name = _name(line)
     if len(line.names) > 1:
         raise line.fatal(f"virtual_server_group {name}: one word is its name - quote it")
     found: list[Vip] = []
@@ -77,7 +84,7 @@ def _local_addresses(line: Line, told: str, *, named: bool = False) -> list[Addr
 
 
 def _local_group(line: Line) -> None:
-    name = line.word()
+    name = _name(line)
     groups = line.parser.top.values.setdefault("local_groups", {})
     found = _local_addresses(line, f"local address group {name}", named=True)
     if name in groups:
