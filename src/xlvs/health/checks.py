@@ -79,6 +79,7 @@ class Url:
     regex_options: tuple[str, ...] = ()
     regex_min_offset: int = 0
     regex_max_offset: int = 0
+    origins: Mapping[str, object] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -158,7 +158,7 @@ def url(draft: Draft, virtualhost: str | None) -> Url:
     for name in ("statuses", "regex_options"):
         if name in fields:
             fields[name] = tuple(fields[name])
-    return Url(**fields)
+    return Url(**fields, origins=draft.origins)
 
 
 # -- the checker --------------------------------------------------------------------

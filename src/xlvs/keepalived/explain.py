@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
+from enum import Enum
 from typing import Any
 
 from xlvs.keepalived.config import Config, Origin
@@ -55,6 +56,8 @@ def _plain(value: Any) -> str:
         return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, Enum):
+        return value.name
     if isinstance(value, Mapping):
         return " ".join(f"{key}={_plain(entry)}" for key, entry in value.items()) or "none"
     if isinstance(value, bytes):
