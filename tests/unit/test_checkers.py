@@ -117,9 +117,9 @@ def play(scene: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(scene, 60))
 
 
-async def turn() -> None:
-    for _ in range(5):
-        await asyncio.sleep(0)
+async def settled(scene: Scene) -> None:
+    """Wait until what was said has become rules."""
+    await until(lambda: scene.child._flushing is None)
 
 
 async def until(what: Callable[[], object]) -> None:
@@ -141,14 +141,14 @@ def test_servers_are_taken_out_and_put_back(tmp_path: Path) -> None:
         await scene.child.start(config(server(real(11), real(12, 3), sorry=SORRY)))
         assert scene.inside() == {11: 1, 12: 3}
         scene.runner.say("10.9.0.11", False)
-        await turn()
+        await settled(scene)
         assert scene.inside() == {12: 3}
         scene.runner.say("10.9.0.12", False)
-        await turn()
+        await settled(scene)
         assert scene.inside() == {99: 1}
         scene.runner.say("10.9.0.11", True)
         scene.runner.say("10.9.0.12", True, Weighting(share=2.0))
-        await turn()
+        await settled(scene)
         assert scene.inside() == {11: 1, 12: 6}
         await scene.child.stop()
         assert scene.plane.services() == []
@@ -183,7 +183,7 @@ def test_scripts_and_fifo_hear_of_it(tmp_path: Path) -> None:
         )
         await scene.child.reload(configured)
         scene.runner.say("10.9.0.11", False)
-        await turn()
+        await settled(scene)
         await until(lambda: heard.exists() and len(heard.read_text().splitlines()) == 3)
         await scene.child.stop()
 
@@ -205,7 +205,7 @@ def test_a_reload_changes_only_what_changed(tmp_path: Path) -> None:
         scene = Scene(tmp_path, MemoryDataPlane())
         await scene.child.start(config(server(real(11), real(12)), other, gone))
         scene.runner.say("10.9.0.11", False)
-        await turn()
+        await settled(scene)
         with scene.plane.transaction() as transaction:
             foreign = ServiceKey(AF_INET, 6, bytes((10, 9, 9, 9)), 9)
             transaction.add_service(Service(foreign, "rr"))
@@ -259,7 +259,7 @@ def test_after_a_kill_services_are_taken_over_and_the_dead_stay_out(tmp_path: Pa
         scene = Scene(tmp_path, plane)
         await scene.child.start(configured)
         scene.runner.say("10.9.0.11", False)
-        await turn()
+        await settled(scene)
         await scene.child.ask({"command": "drain", "server": "10.9.0.12"})
         await scene.child.abandoned()
 
@@ -272,7 +272,7 @@ def test_after_a_kill_services_are_taken_over_and_the_dead_stay_out(tmp_path: Pa
         assert changes == []
         assert scene.inside() == {12: 0, 13: 1, 88: 1}
         scene.runner.say("10.9.0.11", True)
-        await turn()
+        await settled(scene)
         assert scene.inside() == {11: 1, 12: 0, 13: 1, 88: 1}
         await scene.child.reload(config(server(real(11))))
         assert scene.inside() == {11: 1, 88: 1}
@@ -293,7 +293,7 @@ def test_after_a_kill_the_sorry_server_goes_on_serving(tmp_path: Path) -> None:
         await scene.child.start(configured)
         if first:
             scene.runner.say("10.9.0.11", False)
-            await turn()
+            await settled(scene)
         else:
             assert changes == []
         assert scene.inside() == {99: 1}

@@ -29,6 +29,7 @@ class Rules:
         self._plane = plane
         self._path = path
         self._ours = Ownership()
+        self._fresh: ownership.Owned = {}  # what the present configuration makes ours
         self.failed: dict[str, str] = {}
 
     def take_over(self, *, flush: bool) -> Ownership | None:
@@ -46,11 +47,15 @@ class Rules:
 
     def own(self, pools: Collection[Pool]) -> None:
         """From now on all that these virtual servers may ever want is ours, too, and on record."""
+        self._fresh = {}
         for pool in pools:
+            sorry = (pool.server.sorry,) if pool.server.sorry else ()
             for vip in pool.server.vips:
-                names = self._ours.owned.setdefault(services.key_of(pool.server, vip), set())
-                sorry = (pool.server.sorry,) if pool.server.sorry else ()
-                names.update(services.destination_key(real, vip) for real in (*pool.server.servers, *sorry))
+                key = services.key_of(pool.server, vip)
+                names = {services.destination_key(real, vip) for real in (*pool.server.servers, *sorry)}
+                self._fresh[key] = self._fresh.get(key, set()) | names
+        for key, names in self._fresh.items():
+            self._ours.owned[key] = self._ours.owned.get(key, set()) | names
         self.remember(pools)
 
     def remember(self, pools: Iterable[Pool]) -> None:
@@ -90,10 +95,10 @@ class Rules:
                 self.failed.pop(name, None)
         except (XlvsError, OSError):
             self._one_by_one(wanted, {key: some for key, some in owned.items() if key not in names})
-        if whole and not self.failed:
+        if whole and not self.failed and self._ours.owned != self._fresh:
             # What nobody may want any more is gone by now: ours no longer.
-            self._ours.owned = {}
-            self.own(pools)
+            self._ours.owned = dict(self._fresh)
+            ownership.write(self._path, self._ours)
 
     def clear(self, *, everything: bool) -> None:
         """Delete our services; with ``everything`` all there are."""
