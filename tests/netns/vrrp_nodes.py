@@ -16,6 +16,7 @@ from xlvs.lab import namespaces
 
 PATIENCE = 60.0  # seconds for whatever has to come about on a busy machine
 INTERFACE = "e0"
+_STARTED = "started"  # a line of tests.interop.vrrp.node
 
 
 def until(true: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
@@ -44,6 +45,7 @@ class Node:
     def start(self, program: str, text: str) -> None:
         """Begin with a configuration; ``program`` is xlvs or keepalived."""
         self.file.write_text(text)
+        self.log.unlink(missing_ok=True)
         if program == "xlvs":
             command = [sys.executable, "-m", "tests.interop.vrrp.node", str(self.file)]
         else:
@@ -53,10 +55,14 @@ class Node:
             self._process = subprocess.Popen(
                 namespaces.inside(self.namespace, command), stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
+        if program == "xlvs":
+            # Before that a signal would end it.
+            until(lambda: _STARTED in self.said().splitlines(), "it has begun")
 
     def signal(self, number: int) -> None:
         """Send the daemon a signal."""
         assert self._process is not None
+        assert self._process.poll() is None, self.said()
         os.kill(self._process.pid, number)
 
     def reload(self, text: str) -> None:

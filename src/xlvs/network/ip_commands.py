@@ -20,42 +20,43 @@ log = logging.getLogger(__name__)
 
 
 def route(words: Sequence[str], delete: bool = False) -> str:
-    """The line of ``ip -batch`` for a keepalived route's words; ``protocol`` where they have none."""
-    action = "del" if delete else "replace"
-    return f"{_family(words)}route {action} {_text(_route_words(words))}"
+    """The line of ``ip -batch`` for a route's words, of which the first may be ``inet6``.
+
+    ``protocol`` is ours where they name none; ``via A or B dev D`` is two ways for iproute2:
+    ``nexthop via A dev D nexthop via B dev D``.
+    """
+    family, done = _family(words)
+    ways: list[str] = []
+    if "or" in done:
+        hops = [done[at + 1] for at, word in enumerate(done[:-1]) if word in ("via", "or")]
+        device: list[str] = []
+        for word in ("via", *["or"] * (len(hops) - 1), *(["dev"] if "dev" in done else [])):
+            at = done.index(word)
+            device = done[at : at + 2]  # the last one, if any
+            del done[at : at + 2]
+        device = device if device[0] == "dev" else []
+        ways = [word for hop in hops for word in ("nexthop", "via", hop, *device)]
+    elif "nexthop" in done:
+        at = done.index("nexthop")
+        done, ways = done[:at], done[at:]
+    if not {"proto", "protocol"} & {*done}:
+        done += ["protocol", "keepalived"]
+    return f"{family}route {'del' if delete else 'replace'} {_text([*done, *ways])}"
 
 
 def rule(words: Sequence[str], delete: bool = False) -> str:
-    """The line for a rule's words."""
-    words = list(words)
-    if "protocol" not in words:
-        words += ["protocol", "keepalived"]
-    return f"{_family(words)}rule {'del' if delete else 'add'} {_text(words)}"
-
-
-def _route_words(words: Sequence[str]) -> list[str]:
-    """``via A or B dev D`` is two ways for iproute2: ``nexthop via A dev D nexthop via B dev D``."""
-    done = list(words)
-    hops = [done[at + 1] for at, word in enumerate(done[:-1]) if word in ("via", "or")]
-    ways: list[str] = []
-    if "or" in done:
-        for word in ("via", *["or"] * (len(hops) - 1)):
-            at = done.index(word)
-            del done[at : at + 2]
-        device: list[str] = []
-        if "dev" in done:
-            at = done.index("dev")
-            device = done[at : at + 2]
-            del done[at : at + 2]
-        ways = [word for hop in hops for word in ("nexthop", "via", hop, *device)]
-    if not {"proto", "protocol"} & {*done}:
+    """The line for a rule's words, of which the first may be ``inet6``."""
+    family, done = _family(words)
+    if "protocol" not in done:
         done += ["protocol", "keepalived"]
-    return done + ways
+    return f"{family}rule {'del' if delete else 'add'} {_text(done)}"
 
 
-def _family(words: Iterable[str]) -> str:
-    six = any(":" in word or word == "inet6" for word in words)
-    return _SIX if six else ""
+def _family(words: Sequence[str]) -> tuple[str, list[str]]:
+    """How the line begins, and the words without the family that they may begin with."""
+    if words and words[0] in ("inet", "inet6"):
+        return _SIX if words[0] == "inet6" else "", list(words[1:])
+    return "", list(words)
 
 
 def _text(words: Iterable[str]) -> str:

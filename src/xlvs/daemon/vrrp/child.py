@@ -43,7 +43,6 @@ class VrrpChild:
         self._delayed = None
         assert self._runtime is not None
         self._runtime.start()
-        log.info("Startup complete")
         # What is here stays: later collections look at what is new only, and are over in microseconds.
         gc.collect()
         gc.freeze()

@@ -416,7 +416,8 @@ class Runtime:
         self._addresses.remove(self._placed([one for one in before.addresses if one not in kept]))
         had = set(before.addresses)
         new = [one for one in after.addresses if one not in had]
-        self._addresses.add(self._placed(new))
+        # All of them: with a primary address its secondary ones may have gone.
+        self._addresses.add(self._placed(after.addresses))
         had_lines, new_lines = {*before.routes, *before.rules}, {*after.routes, *after.rules}
         self._commands.run(
             [line for pair in before.rules + before.routes if pair not in new_lines for line in pair[1:]]
