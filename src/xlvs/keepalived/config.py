@@ -340,10 +340,11 @@ class SyncGroup:
 
 # Exit statuses of ``keepalived -t``, gravest first in _GRAVITY.
 STATUS_FATAL = 2
+STATUS_LINK = 4
 STATUS_REFUSED = 5
 STATUS_SECURITY = 6
 STATUS_MISSING = 6
-_GRAVITY = (STATUS_FATAL, STATUS_SECURITY, STATUS_REFUSED)
+_GRAVITY = (STATUS_FATAL, STATUS_SECURITY, STATUS_REFUSED, STATUS_LINK)
 
 
 # -- the whole ----------------------------------------------------------------------

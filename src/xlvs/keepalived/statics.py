@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from xlvs.keepalived import notify
-from xlvs.keepalived.config import GarpGroup, LinkDelay, Message
+from xlvs.keepalived.config import STATUS_LINK, GarpGroup, LinkDelay, Message
 from xlvs.keepalived.routes import gather_routes, gather_rules
 from xlvs.keepalived.schema import Draft, Line, Parser, Refused, Row, Table, block, entries, flag, value
 from xlvs.keepalived.tracking import TRACKED
@@ -25,10 +25,10 @@ def _open_group(kind: str, shown: str, table: str) -> Any:
         draft = Draft(kind, line.words[1] if len(line.words) > 1 else "")
         if not draft.name:
             line.warn(f"{kind} must have a name - skipping")
-            draft.dropped = True
+            draft.skipped = True
         elif draft.name in line.parser.top.values.get(table, {}):
             line.warn(f"{shown} {draft.name} already defined")
-            draft.dropped = True
+            draft.skipped = True
         return draft
 
     return open_
@@ -136,7 +136,7 @@ GARP: Table = {
 
 def _linkbeat(line: Line) -> None:
     if line.parser.host.link(line.words[0]) is None:
-        line.warn(f"unknown interface {line.words[0]} specified for linkbeat interface")
+        line.warn(f"unknown interface {line.words[0]} specified for linkbeat interface", status=STATUS_LINK)
         return
     kind = line.words[1] if len(line.words) > 1 else ""
     if kind not in ("", "MII", "ETHTOOL", "IOCTL") or len(line.words) > 2:

@@ -100,18 +100,11 @@ def weight(low: int, high: int, refusal: str, unknown: str, missing: str = "") -
     return Row(handle)
 
 
-def _named(kind: str, table: str) -> Callable[[Line], Draft]:
-    """Opens the draft of a named block; a second one of that name is read for its messages only."""
+def _named(kind: str) -> Callable[[Line], Draft]:
+    """Opens the draft of a named block; of two with one name the first counts."""
 
     def open_(line: Line) -> Draft:
-        draft = Draft(kind, line.words[1] if len(line.words) > 1 else "")
-        if len(line.words) < 2:
-            line.warn(f"{kind} must have a name")
-            draft.dropped = True
-        elif draft.name in line.parser.top.values.get(table, {}):
-            line.warn(f"{kind} {draft.name} already specified - ignoring")
-            draft.dropped = True
-        return draft
+        return Draft(kind, line.word())
 
     return open_
 
@@ -157,9 +150,8 @@ def _close_script(parser: Parser, draft: Draft) -> None:
         parser.warn(draft, f"No script set for vrrp_script {draft.name} - removing")
         return
     found = Script(found.arguments, user or found.user, group or found.group)
-    parser.top.values.setdefault("scripts", {})[draft.name] = TrackScript(
-        draft.name, found, origins=draft.origins, **draft.values
-    )
+    entry = TrackScript(draft.name, found, origins=draft.origins, **draft.values)
+    parser.top.values.setdefault("scripts", {}).setdefault(draft.name, entry)
 
 
 _MOST_SECONDS = 4294  # microseconds of 32 bits, the way keepalived keeps them
@@ -226,9 +218,8 @@ def _close_file(parser: Parser, draft: Draft) -> None:
     if not draft.get("file"):
         parser.warn(draft, f"No file set for track_file {draft.name} - ignoring")
         return
-    parser.top.values.setdefault("files", {})[draft.name] = TrackFile(
-        draft.name, origins=draft.origins, **draft.values
-    )
+    entry = TrackFile(draft.name, origins=draft.origins, **draft.values)
+    parser.top.values.setdefault("files", {}).setdefault(draft.name, entry)
 
 
 FILE: Table = {
@@ -298,9 +289,8 @@ def _close_process(parser: Parser, draft: Draft) -> None:
     if not draft.get("process"):
         parser.warn(draft, f"track process '{draft.name}' process name not specified")
         return
-    parser.top.values.setdefault("processes", {})[draft.name] = TrackProcess(
-        draft.name, origins=draft.origins, **{"weight": 1, **draft.values}
-    )
+    entry = TrackProcess(draft.name, origins=draft.origins, **{"weight": 1, **draft.values})
+    parser.top.values.setdefault("processes", {}).setdefault(draft.name, entry)
 
 
 PROCESS: Table = {
@@ -329,14 +319,14 @@ PROCESS: Table = {
     "full_command": flag("full_command"),
 }
 
-_FILE_BLOCK = block(FILE, _named("track_file", "files"), _close_file)
+_FILE_BLOCK = block(FILE, _named("track_file"), _close_file)
 
 
 TOP: Table = {
-    "vrrp_script": block(SCRIPT, _named("vrrp_script", "scripts"), _close_script),
+    "vrrp_script": block(SCRIPT, _named("vrrp_script"), _close_script),
     "track_file": _FILE_BLOCK,
     "vrrp_track_file": _FILE_BLOCK,
-    "vrrp_track_process": block(PROCESS, _named("vrrp_track_process", "processes"), _close_process),
+    "vrrp_track_process": block(PROCESS, _named("vrrp_track_process"), _close_process),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from xlvs.health.checks import Script
 from xlvs.keepalived import notify
 from xlvs.keepalived.config import STATUS_SECURITY, Garp, Instance, Message, SyncGroup, Tracked
 from xlvs.keepalived.global_rows import defaults_of, globals_of
@@ -34,7 +35,7 @@ def finish(parser: Parser) -> dict[str, Any]:
     _duplicates(parser, instances)
     found = _groups(parser, groups, instances)
     _links(parser, defaults)
-    _security(parser, instances, found)
+    _security(parser, [*drafts.values(), *groups.values()])
     return {"instances": tuple(instances.values()), "groups": found}
 
 
@@ -84,19 +85,14 @@ def _links(parser: Parser, defaults: dict[str, Any]) -> None:
     parser.tell(Message(None, "", "Non-existent interface specified in configuration"))
 
 
-def _security(parser: Parser, instances: dict[str, Instance], groups: tuple[SyncGroup, ...]) -> None:
+def _security(parser: Parser, holders: list[Draft]) -> None:
     """Programs run as root without enable_script_security are told of, as keepalived does."""
     values = globals_of(parser).values
     if values.get("script_security") or values.get("script_user"):
         return
     scripts = [script.script for script in parser.top.values.get("scripts", {}).values()]
-    for told in [*(each.notify for each in instances.values()), *(each.notify for each in groups)]:
-        scripts += [
-            script
-            for script in (told.master, told.backup, told.fault, told.stop, told.deleted, told.any)
-            if script is not None
-        ]
-        scripts += [told.master_rx_lower_pri] if told.master_rx_lower_pri else []
+    for draft in holders:
+        scripts += [each for each in draft.values.get("notify", {}).values() if isinstance(each, Script)]
     fifos = values.get("fifos", {})
     scripts += [fifos[name]["script"] for name in ("fifo", "vrrp_fifo") if "script" in fifos.get(name, {})]
     ends = [values[name] for name in ("startup_script", "shutdown_script") if name in values]
@@ -119,6 +115,10 @@ def _instance(parser: Parser, draft: Draft, defaults: dict[str, Any]) -> Instanc
     if "router_id" not in values:
         warn("the virtual router id must be set")
         return None
+    # Without a priority, who is to begin as MASTER is the address owner.
+    values.setdefault("priority", 255 if values.get("state") == "MASTER" else 100)
+    if values["priority"] == 255 and not values.get("strict", defaults.get("strict")):
+        values["state"] = "MASTER"
     _family(values, defaults, warn)
     unicast = bool(values.get("peers"))
     if not values.get("interface"):
@@ -204,7 +204,7 @@ def _authentication(values: dict[str, Any], warn: Any) -> None:
     elif values["auth"] == "AH" and values["family"] == 10:
         warn("Cannot use AH authentication with IPv6. ignoring")
         values["auth"] = ""
-    elif values["auth"] == "AH" and values.get("state") == "MASTER" and values.get("priority", 100) != 255:
+    elif values["auth"] == "AH" and values.get("state") == "MASTER" and values["priority"] != 255:
         warn("Initial state master is incompatible with AH authentication - clearing")
         values["state"] = "BACKUP"
 
@@ -212,7 +212,7 @@ def _authentication(values: dict[str, Any], warn: Any) -> None:
 def _strict(values: dict[str, Any], warn: Any) -> None:
     if not values["strict"]:
         return
-    owner = values.get("priority", 100) == 255
+    owner = values["priority"] == 255
     if (values.get("state") == "MASTER") != owner:
         warn("State MASTER must match being address owner")
         values["state"] = "MASTER" if owner else "BACKUP"
@@ -247,7 +247,7 @@ def _strict(values: dict[str, Any], warn: Any) -> None:
 
 
 def _preemption(values: dict[str, Any], warn: Any) -> None:
-    owner = values.get("priority", 100) == 255
+    owner = values["priority"] == 255
     master = values.get("state") == "MASTER"
     if values.get("preempt") is False and owner:
         warn("nopreempt is incompatible with priority 255. resetting nopreempt")
@@ -323,7 +323,7 @@ def _weights(values: dict[str, Any], warn: Any) -> None:
         kept.append(entry)
     if kept != list(values.get("track_interfaces", ())):
         values["track_interfaces"] = kept
-    if values.get("priority", 100) != 255:
+    if values["priority"] != 255:
         return
     for field, shown in (
         ("track_scripts", "script"),
@@ -347,7 +347,7 @@ def _garp(values: dict[str, Any], defaults: dict[str, Any], strict: bool) -> Gar
     if defaults.get("min_garp"):
         given = {"master_delay": 0, "master_repeat": 1, **given}
     if strict:
-        given |= {"master_repeat": 1, "lower_prio_repeat": 0, "master_delay": 0, "lower_prio_delay": 0}
+        given |= {"lower_prio_repeat": 0, "lower_prio_delay": 0}
     given.setdefault("lower_prio_delay", given.get("master_delay", 5.0))
     given.setdefault("lower_prio_repeat", given.get("master_repeat", 5))
     for key in given:

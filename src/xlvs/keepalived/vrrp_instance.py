@@ -316,11 +316,11 @@ def _open(line: Line) -> Draft:
     if len(line.words) < 2:
         line.warn("vrrp_instance must have a name")
     name = line.words[1] if len(line.words) > 1 else ""
-    draft = Draft("vrrp_instance", name, dropped=not name)
+    draft = Draft("vrrp_instance", name, skipped=not name)
     instances = line.parser.top.values.setdefault("instances", {})
     if name in instances:
         line.warn(f"vrrp instance {name} already defined")
-        draft.dropped = True
+        draft.skipped = True
     return draft
 
 
@@ -338,7 +338,7 @@ def _deprecated_linkbeat(line: Line) -> None:
 
 def _sync_daemon(line: Line) -> None:
     line.warn(f"({line.draft.name}) Specifying lvs_sync_daemon_interface against a vrrp is deprecated.")
-    line.warn("      Please use global lvs_sync_daemon")
+    line.warn("        Please use global lvs_sync_daemon")
     line.parser.top.values["sync_daemon"] = (line.word(), line.draft.name)
 
 
