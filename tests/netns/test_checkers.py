@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,14 +49,18 @@ def made() -> Iterator[build.Lab]:
 
 
 @pytest.fixture
-def scene(made: build.Lab, tmp_path: Path) -> Iterator[Daemon]:
-    note = tmp_path / "note"
-    note.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/notes\n')
-    note.chmod(0o755)
-    for number in (1, 2, 3):
-        serve(made, number)
-    with daemon(made, "director", tmp_path) as one:
-        yield one
+def scene(made: build.Lab) -> Iterator[Daemon]:
+    """A daemon not started yet; any user's script may work in its folder (pytest's own are root's alone)."""
+    with tempfile.TemporaryDirectory(prefix="xlvs-") as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        note = folder / "note"
+        note.write_text(f'#!/bin/sh\necho "$*" >> {folder}/notes\n')
+        note.chmod(0o755)
+        for number in (1, 2, 3):
+            serve(made, number)
+        with daemon(made, "director", folder) as one:
+            yield one
 
 
 def stopped(made: build.Lab, number: int) -> None:
@@ -271,10 +276,6 @@ def test_the_capabilities_of_its_unit_are_enough(made: build.Lab, scene: Daemon)
         "  virtual_ipaddress {\n    10.99.0.1/32\n  }",
         "}",
     )
-    scene.folder.chmod(0o777)
-    for folder in scene.folder.parents:
-        if folder.is_relative_to("/tmp/pytest-of-root"):
-            folder.chmod(0o755)
     names = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in capabilities())
     scene.start(under=("setpriv", f"--bounding-set=-all,{names}"))
     for name in ("pid", "checkers_pid", "vrrp_pid"):
