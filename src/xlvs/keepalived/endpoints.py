@@ -12,7 +12,7 @@ from xlvs.keepalived.values import FOREVER, number, parse_address
 from xlvs.model import AF_INET, AF_INET6
 
 MOST_PORTS = 65535
-# A bound that keepalived has not: each address of a group becomes a service of its own.
+# A bound of all groups that keepalived has not: each of their addresses becomes a service of its own.
 MOST_ADDRESSES = 65536
 
 Range = tuple[Address, Address]
@@ -111,11 +111,11 @@ def _last_part(text: str, first: Address, end: str) -> Address:
 
 
 def addresses(line: Line, have: int, limit: int = MOST_ADDRESSES) -> list[Address]:
-    """The addresses of the range that is the line's first word; ``have``: how many there are already."""
+    """The addresses of the range that is the line's first word; ``have``: how many groups have already."""
     first, last = address_range(line.keyword)
     count = int(last) - int(first) + 1
     if have + count > limit:
-        raise Refused(f"'{line.keyword}': more than {limit} addresses in a group - skipping")
+        raise Refused(f"'{line.keyword}': more than {limit} addresses in groups - skipping")
     kind: type[IPv4Address] | type[IPv6Address] = type(first)
     return [kind(number) for number in range(int(first), int(last) + 1)]
 

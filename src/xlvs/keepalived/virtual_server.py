@@ -52,9 +52,10 @@ def _group(line: Line) -> None:
     if len(line.names) > 1:
         raise line.fatal(f"virtual_server_group {name}: one word is its name - quote it")
     found: list[Vip] = []
+    others = sum(map(len, line.parser.top.get("vip_groups", {}).values()))
     for entry in line.parser.entries(line, named=True):
         try:
-            found += group_entry(entry, name, len(found))
+            found += group_entry(entry, name, others + len(found))
         except Refused as refusal:
             entry.warn(str(refusal))
     if not found:
@@ -73,9 +74,10 @@ _MOST_LOCALS = 131_072  # the size of the data plane's table
 def _local_addresses(line: Line, told: str, *, named: bool = False) -> list[Address]:
     """A block of addresses and ranges; a device behind one (DPVS) says nothing here."""
     found: list[Address] = []
+    others = sum(map(len, line.parser.top.get("local_groups", {}).values()))
     for entry in line.parser.entries(line, named=named):
         try:
-            found += (each for each in addresses(entry, len(found), _MOST_LOCALS) if each not in found[-1:])
+            found += addresses(entry, others + len(found), _MOST_LOCALS)
         except Refused as refusal:
             entry.warn(str(refusal) or f"Invalid local address {entry.keyword} - skipping")
     if not found:
