@@ -165,6 +165,8 @@ FOUND = (  # by this fuzzer
     "virtual_server 10.0.0.1 80 {\nquorum_up 'b\n}",
     "vrrp_instance a {\nauthentication {\nauth_pass 'b\n}\n}",
     "track_process a {\nprocess 'b\n}",
+    'bfd_instance a {\nneighbor_ip "{x"\nsource_ip "{0}"\nmin_rx "{"\n}',
+    'track_process "{a" {\ndelay "{b"\n}',
 )
 
 

@@ -38,8 +38,8 @@ def _integer(field: str, low: int, high: int, what: str, shown: str) -> Row:
     def kind(line: Line) -> int:
         found = number(line, line.word(), low, high)
         if found is None:
-            text = _told(f"{what} value {line.word()} not valid (must be in range {shown}), ignoring")
-            raise Refused(text.format(block=line.draft.name))
+            text = _told(f"{what} value {{word}} not valid (must be in range {shown}), ignoring")
+            raise Refused(text.format(block=line.draft.name, word=line.word()))
         return found
 
     return value(field, kind)
@@ -50,8 +50,8 @@ def _neighbor(line: Line) -> Address:
     if found is None:
         line.draft.dropped = True
         raise Refused(
-            _told(f"has malformed neighbor address {line.word()}, ignoring instance").format(
-                block=line.draft.name
+            _told("has malformed neighbor address {word}, ignoring instance").format(
+                block=line.draft.name, word=line.word()
             )
         )
     return found
@@ -61,7 +61,9 @@ def _source(line: Line) -> Address:
     found = parse_address(line.word())
     if found is None:
         raise Refused(
-            _told(f"has malformed source address {line.word()}, ignoring").format(block=line.draft.name)
+            _told("has malformed source address {word}, ignoring").format(
+                block=line.draft.name, word=line.word()
+            )
         )
     return found
 

@@ -65,12 +65,12 @@ class Line:
 
     def word(self, index: int = 1) -> str:
         """The word at ``index`` (0: the keyword); without it the whole configuration is refused."""
-        if index < len(self.words):
+        if index < len(self.words) and not (self.opened and self.words[index] == "{"):
             return self.words[index]
-        head = self.words[0]
+        words = [self.words[0], *self.names]
         raise self.fatal(
-            f"*** Configuration line starting `{head}` is missing a parameter after keyword "
-            f"`{self.words[-1]}` at word position {len(self.words) + 1}"
+            f"*** Configuration line starting `{words[0]}` is missing a parameter after keyword "
+            f"`{words[-1]}` at word position {len(words) + 1}"
         )
 
     @property
@@ -235,7 +235,7 @@ class Parser:
             if draft.skipped:
                 self._skip(line)
                 return
-            if not self.opened(line):
+            if not self.opened(line) and self._again is not None:
                 line.warn("Missing '{' at beginning of configuration block")
             self._block(row.block, draft)
             if row.close is not None and not draft.dropped:

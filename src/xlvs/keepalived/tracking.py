@@ -277,7 +277,7 @@ def _delay(fields: tuple[str, ...]) -> Handler:
             line.word(),
             0.000001,
             3600,
-            f"{prefix}delay ({{word}}) for vrrp_track_process {line.draft.name} "
+            f"{prefix}delay ({{word}}) for vrrp_track_process {{block}} "
             "must be between [0.000001..3600] inclusive. Ignoring...",
         )
         line.draft.values.update(dict.fromkeys(fields, found))
