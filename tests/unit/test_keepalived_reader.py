@@ -70,7 +70,7 @@ def test_parameters_are_replaced_when_they_are_used() -> None:
 
 
 def test_definitions_of_many_lines_nest() -> None:
-    inner = "$R= \\\n r${V}.${N} \\\n\n@vm s \\\n@no t\n"
+    inner = "$R= \\\n r${V}.${N} \\\n# a comment\n@vm s \\\n@no t\n"
     outer = "$W= \\\n v${V} { \\\n $N=1 \\\n $R \\\n $N=2 \\\n $R \\\n}\n"
     assert statements(inner + outer + "$V=7\n$W\n") == [
         "v7 {",

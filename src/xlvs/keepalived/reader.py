@@ -137,8 +137,8 @@ class Reader:
         for number, line in enumerate(text.split("\n"), 1):
             yield line, Origin(path, number)
 
-    def _raw(self) -> tuple[str, Origin] | None:
-        """The next line that is not blank, its comment off; None where a frame has ended."""
+    def _raw(self, *, blank: bool = False) -> tuple[str, Origin] | None:
+        """The next line, its comment off; None where a frame has ended. Without ``blank`` none is empty."""
         while self._frames:
             frame = self._frames[-1]
             self._place = frame.place
@@ -152,7 +152,7 @@ class Reader:
             text, open_quote = without_comment(line[0])
             if open_quote:
                 self._say(line[1], text, f"Unterminated quote '{text}'")
-            if text:
+            if text or (blank and not line[0].strip(BLANKS)):
                 return text, line[1]
         return None
 
@@ -198,8 +198,8 @@ class Reader:
         lines = [value]
         while lines[-1].endswith("\\"):
             lines[-1] = lines[-1][:-1].strip(BLANKS)
-            following = self._raw()
-            if following is None:
+            following = self._raw(blank=True)
+            if following is None or not following[0]:
                 break
             lines.append(following[0])
         self._parameters[name] = [line for line in lines if line] or [""]

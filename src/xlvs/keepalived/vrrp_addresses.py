@@ -27,7 +27,11 @@ def entry(line: Line, *, static: bool = False) -> VirtualAddress | None:
     fields: dict[str, Any] = {"address": address}
     for word in words:
         if word in ("dev", "scope", "brd", "broadcast", "label", "peer", "track_group", "preferred_lft"):
-            _valued(line, fields, word, next(words, None) or line.word(len(line.words)), static)
+            value = next(words, None)
+            if value is None:
+                line.warn(f"No {word} parameter specified for {written}")
+                return None
+            _valued(line, fields, word, value, static)
         elif word == "no_track" and not static:
             fields["no_track"] = True
         elif word == "use_vmac" and not static:

@@ -90,6 +90,15 @@ TEXTS: dict[str, str] = {
     "late replacement": "$A=10.${B}\n$B=0\n${A}.1\n$B=1\n${A}.1\n",
     "many lines": "$A= \\\n k1 \\\n k2 ${X} \\\n k3\n$X=4\n$A\n$A z\n",
     "many lines in many lines": "$R= \\\n r${N} \\\n\n s\n$V= \\\n $N=1 \\\n $R \\\n $N=2 \\\n $R\n$V\n",
+    "a blank line ends it": "$A= \\\n k1 \\\n\n k2\nk3\n$A\n",
+    "options without value": INSTANCE % "virtual_ipaddress { 10.0.0.9/24 scope\n10.0.0.8 dev\n}",
+    "end behind a keyword": "global_defs",
+    "owner without preemption": INSTANCE % "state MASTER\npriority 255\nnopreempt",
+    "master and priority": INSTANCE % "state MASTER\npriority 100\nnopreempt",
+    "strict": INSTANCE
+    % "strict_mode\nversion 3\npriority 100\nauthentication { auth_type PASS\nauth_pass x }",
+    "refused and insecure": INSTANCE % "foo\nnotify_master /bin/true",
+    "no name and insecure": "vrrp_instance { notify_master /bin/true }",
     "sequences": "~SEQ(A, 1, 3) s${A}\n~SEQ(B, 3, 1) s$B\n~SEQx(C, 0x8, 0x2, 0x0c) t${C}\n~SEQ(D, 5) u${D}\n",
     "bad sequences": "~SEQ(N,1,0,5) u${N}\n~SEQ(N,a,5) u${N}\n~SEQ(N,5,1,3) w${N}\n",
     "lists": "~LST(D, a, b, c) v${D}\n~LST({E,F}, {a,b},{c,d}) v${E}-${F}\n"

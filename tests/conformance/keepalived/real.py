@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import tempfile
@@ -15,7 +16,7 @@ from xlvs.keepalived.host import Link
 from xlvs.keepalived.parse import parse
 
 KEEPALIVED = "/usr/sbin/keepalived"
-NAMESPACE = "xlvs-conf-agree"
+NAMESPACE = f"xlvs-conf-{os.getpid()}"  # other trees test at the same time
 FILE = "/k/keepalived.conf"
 CONFIG_ID = "one"
 LINKS = ("eth0", "eth1")
