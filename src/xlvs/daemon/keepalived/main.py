@@ -20,7 +20,7 @@ from xlvs.daemon.keepalived.fifo import NotifyFifo
 from xlvs.daemon.keepalived.kept import Kept
 from xlvs.errors import XlvsError
 from xlvs.health.checks import Script
-from xlvs.keepalived.config import Config, Outcome
+from xlvs.keepalived.config import Config, Message, Outcome
 
 # Signals as keepalived has them (`keepalived --signum`); the last two are real-time ones there, too.
 SIGNALS = {
@@ -79,9 +79,10 @@ class Startup:
 class Parent:
     """One run of the daemon."""
 
-    def __init__(self, startup: Startup, config: Config) -> None:
+    def __init__(self, startup: Startup, config: Config, complaints: Sequence[Message] = ()) -> None:
         self._startup = startup
         self._config = config
+        self._complaints = _told(complaints)  # what is wrong with the running configuration
         self._kept: dict[str, Kept] = {}
         self._last: dict[tuple[object, object], Event] = {}  # what siblings told last of each thing
         self._stopping = asyncio.Event()
@@ -189,7 +190,11 @@ class Parent:
         loop.add_signal_handler(SIGNALS["JSON"], lambda: self._soon(self._dump_json()))
 
     async def reload(self) -> str:
-        """Read the configuration again; what is wrong with it, or "". A wrong one changes nothing."""
+        """Read the configuration again; what is wrong with it, or "". A wrong one changes nothing.
+
+        Wrong is what cannot be run, and what ``-t`` objects to anew: keepalived would go on without the
+        blocks that it did not understand. What it objected to in the running one it may say again.
+        """
         if self._reloading.locked():
             if self._again:
                 return ""
@@ -207,11 +212,13 @@ class Parent:
         outcome = self._startup.read()
         for message in outcome.messages:
             log.warning("%s", message)
-        if outcome.config is None:
+        objections = [
+            message for message in outcome.messages if message.fatal or _told([message]) - self._complaints
+        ]
+        if outcome.config is None or objections:
             log.error("The new configuration has errors: nothing has been changed")
-            reasons = [str(message) for message in outcome.messages if message.fatal]
-            return "; ".join(reasons) or "the configuration has errors"
-        self._config = outcome.config
+            return "; ".join(map(str, objections)) or "the configuration has errors"
+        self._config, self._complaints = outcome.config, _told(outcome.messages)
         self._open_fifo()
         wanted = self._wanted(self._config)
         for name in [name for name in self._kept if name not in wanted]:
@@ -325,3 +332,8 @@ def _leave(path: str, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(text)
+
+
+def _told(messages: Sequence[Message]) -> frozenset[tuple[str, str]]:
+    """What ``-t`` objects to, wherever in the file it stands."""
+    return frozenset((message.word, message.text) for message in messages if message.status)

@@ -70,7 +70,7 @@ def run(
     if chosen.dump_conf:
         for line in explain(config):
             log.info("%s", line)
-    return asyncio.run(Parent(startup, config).run())
+    return asyncio.run(Parent(startup, config, outcome.messages).run())
 
 
 def pid_paths(chosen: argparse.Namespace, config: Config) -> dict[str, str]:
