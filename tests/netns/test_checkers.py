@@ -20,7 +20,8 @@ from xlvs.lab.topology import Method
 
 pytestmark = pytest.mark.root
 
-# One connection and a request every 50 ms over it, until told to stop: each answer must come.
+# One connection and a request every so many seconds over it, until told to stop: each answer must come.
+# (nginx ends a connection after a thousand.)
 _STEADY = """
 import http.client, signal, sys, time
 going = True
@@ -38,7 +39,7 @@ while going:
     assert body and connection.sock.getsockname() == first, "another connection"
     count += 1
     print(count, flush=True)
-    time.sleep(0.05)
+    time.sleep(float(sys.argv[2]))
 """
 
 
@@ -107,9 +108,9 @@ GLOBAL = ["global_defs {", "  script_user root", "}"]
 
 
 @contextmanager
-def steady(made: build.Lab) -> Iterator[subprocess.Popen[str]]:
+def steady(made: build.Lab, pause: float = 0.05) -> Iterator[subprocess.Popen[str]]:
     """A client with one connection in use for a block, whose requests must all be answered."""
-    client = made.start("client", [sys.executable, "-c", _STEADY, made.topology.vips[0]])
+    client = made.start("client", [sys.executable, "-c", _STEADY, made.topology.vips[0], str(pause)])
     try:
         assert client.stdout
         assert client.stdout.readline() == "1\n"

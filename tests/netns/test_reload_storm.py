@@ -18,7 +18,7 @@ import pytest
 from tests.netns import labs
 from tests.netns.keepalived import Daemon, daemon, until
 from tests.netns.test_checkers import steady
-from xlvs.lab import build
+from xlvs.lab import build, load
 from xlvs.lab.topology import Method
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
@@ -108,7 +108,7 @@ def test_reloads_and_wrong_files_disturb_nobody(tmp_path: Path) -> None:
         one.start()
         until(lambda: any("MASTER" in line for line in transitions(one)), lambda: one.text)
         entered = len(transitions(one))
-        with steady(lab):
+        with steady(lab, pause=0.5), load.running(lab, lab.topology.url(), clients=1) as asked:
             for _ in range(RELOADS):
                 edition.edit()
                 one.configure(*edition.lines(lab))
@@ -127,6 +127,8 @@ def test_reloads_and_wrong_files_disturb_nobody(tmp_path: Path) -> None:
                 until(partial(_said_more, one, before), lambda: one.text)
             assert rules(lab) == held
             assert len(transitions(one)) == entered, transitions(one)
+            assert asked.wait_for(10) >= 10
+            assert not asked.failures
         one.file.write_text(good)
         one.stop()
         one.start()
