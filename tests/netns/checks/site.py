@@ -25,7 +25,7 @@ P = ParamSpec("P")
 _CLONE_NEWNET = 0x40000000
 HERE = IPv4Address("127.0.0.1")
 PATIENCE = 60.0  # seconds for anything that is to come true
-SOON: dict[str, Any] = {"interval": 0.2, "retries": 2, "retry_delay": 0.05, "warmup": 0.1}
+SOON: dict[str, Any] = {"interval": 0.2, "retries": 1, "retry_delay": 0.05, "warmup": 0.1}
 # A good answer may take its time on a busy machine; one that never comes need not be waited for long.
 AT_HOME: dict[str, Any] = {**SOON, "address": HERE, "timeout": 1.0}
 
