@@ -64,6 +64,7 @@ def test_weights_and_traffic_follow_what_agents_say(made: build.Lab, scene: Daem
             agents.enter_context(running(made, number, build.xlvs(*words)))
         scene.configure(*block(made, check))
         scene.start()
+        until(lambda: scene.text.count("AGENT_CHECK on service") >= 2, lambda: scene.text)
         until(lambda: scene.weights() == {first: 100, second: 100}, lambda: scene.text)
         said[1].write_text("20%\n")
         until(lambda: scene.weights() == {first: 20, second: 100}, lambda: scene.text)

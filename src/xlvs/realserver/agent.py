@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -48,12 +49,12 @@ def memory_share(meminfo: str | None = None) -> int:
     return max(round(100 * sizes["MemAvailable"] / max(sizes["MemTotal"], 1)), 1)
 
 
-async def line(sources: Sources) -> str:
-    """The answer now, without an end of line."""
+def line(sources: Sources) -> str:
+    """The answer now, without an end of line; a command may take its time."""
     if sources.drain_file and Path(sources.drain_file).exists():
         return "drain"
     if sources.command:
-        return await _commanded(sources.command, sources.timeout)
+        return _commanded(sources.command, sources.timeout)
     shares = [load_share()] if sources.load else []
     if sources.memory:
         shares.append(memory_share())
@@ -61,22 +62,19 @@ async def line(sources: Sources) -> str:
     return f"up ready {min(shares, default=100)}%"
 
 
-async def _commanded(command: Sequence[str], timeout: float) -> str:
+def _commanded(command: Sequence[str], timeout: float) -> str:
     try:
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, start_new_session=True
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
         )
     except OSError as error:
         return f"fail #{command[0]}: {error.strerror}"
-    try:
-        said, _ = await asyncio.wait_for(process.communicate(), timeout)
-    except TimeoutError:
-        return f"fail #{command[0]} took longer than {timeout:g} seconds"
-    finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+    with process:
+        try:
+            said, _ = process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # what it started, too
+            return f"fail #{command[0]} took longer than {timeout:g} seconds"
     if process.returncode:
         return f"fail #{command[0]} ended with status {process.returncode}"
     first = said[:_LONGEST].decode("ascii", "replace").splitlines()
@@ -94,7 +92,8 @@ async def serve(sources: Sources, addresses: Sequence[str], port: int) -> None:
         try:
             async with lock:
                 if loop.time() - last[1] >= _FRESH:
-                    last = (await line(sources), loop.time())
+                    # In a thread: asyncio's own subprocesses (3.11) never end where one is cancelled early.
+                    last = (await loop.run_in_executor(None, line, sources), loop.time())
             writer.write(last[0].encode() + b"\n")
             with suppress(OSError, TimeoutError):
                 await asyncio.wait_for(writer.drain(), _PATIENCE)
