@@ -7,9 +7,11 @@ plain bytes, so that one table serves both families.
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -156,16 +158,23 @@ class NetlinkIpvs:
     """
 
     def __init__(self) -> None:
-        self._socket = _Socket()
+        # pyroute2 runs an event loop of its own in every call, which inside another one it may not.
+        self._thread = ThreadPoolExecutor(1) if _in_event_loop() else None
+        self._socket = self._call(_Socket)
         try:
-            self._socket.bind(_FAMILY, _Message)
+            self._call(self._socket.bind, _FAMILY, _Message)
         except NetlinkError as error:
-            self._socket.close()
+            self.close()
             raise IpvsError(error.code) from None
 
     def close(self) -> None:
         """Close the socket."""
-        self._socket.close()
+        self._call(self._socket.close)
+        if self._thread:
+            self._thread.shutdown()
+
+    def _call(self, function: Callable[..., Any], *arguments: object) -> Any:
+        return self._thread.submit(function, *arguments).result() if self._thread else function(*arguments)
 
     def services(self) -> Iterator[ServiceEntry]:
         """All services without their destinations, in the kernel's order."""
@@ -254,9 +263,21 @@ class NetlinkIpvs:
             for name, value in attributes.items()
         ]
         try:
-            return tuple(self._socket.nlm_request(message, self._socket.prid, flags))
+            answers: tuple[Any, ...] = self._call(self._request, message, flags)
         except NetlinkError as error:
             raise IpvsError(error.code) from None
+        return answers
+
+    def _request(self, message: _Message, flags: int) -> tuple[Any, ...]:
+        return tuple(self._socket.nlm_request(message, self._socket.prid, flags))
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 _Attributes = list[tuple[str, Any]]
