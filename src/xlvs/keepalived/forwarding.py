@@ -26,8 +26,9 @@ def method(line: Line, draft: Draft, server: str) -> None:
         raise Refused(f"PARSER : unknown [{line.word()}] routing method for {server} server.")
     draft.values["forward"], draft.values["tunnel"] = found, Tunnel()
     draft.origins["forward"] = draft.origins["tunnel"] = line.origin
+    tunnel = _tunnel(line, server)  # judged whatever the method is, as keepalived does
     if found == Forward.TUNNEL:
-        draft.values["tunnel"] = _tunnel(line, server)
+        draft.values["tunnel"] = tunnel
 
 
 def _tunnel(line: Line, server: str) -> Tunnel:
@@ -56,7 +57,7 @@ def _tunnel(line: Line, server: str) -> Tunnel:
             raise Refused(f"Invalid tunnel option {word} for {server} server.")
     if (kind == TunnelType.GUE) != bool(port):
         raise Refused("gue tunnels require port, otherwise cannot have port.")
-    if kind == TunnelType.IPIP and checksum is not None:
+    if kind == TunnelType.IPIP and checksum not in (None, "nocsum"):
         raise Refused("ipip tunnels do not support checksum option.")
     if kind == TunnelType.GRE and checksum == "remcsum":
         raise Refused("gre tunnels do not support remote checksum option.")

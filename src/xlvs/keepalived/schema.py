@@ -232,11 +232,13 @@ class Parser:
         if row.block is not None and row.open is not None:
             draft = row.open(line)
             draft.parent, draft.origin = line.draft, line.origin
-            if draft.skipped:
-                self._skip(line)
-                return
-            if not self.opened(line) and self._again is not None:
+            opened = self.opened(line)
+            if not opened and self._again is not None:
                 line.warn("Missing '{' at beginning of configuration block")
+            if draft.skipped and opened:
+                self._skip()
+                return
+            draft.dropped = draft.dropped or draft.skipped
             self._block(row.block, draft)
             if row.close is not None and not draft.dropped:
                 row.close(self, draft)
@@ -250,9 +252,9 @@ class Parser:
         except Refused as refusal:
             line.warn(str(refusal))
 
-    def _skip(self, line: Line) -> None:
-        """Pass over a block unseen."""
-        depth = int(self.opened(line))
+    def _skip(self) -> None:
+        """Pass over the rest of a block unseen."""
+        depth = 1
         while depth and (statement := self._next()) is not None:
             depth += statement.text.endswith("{") - (statement.text == "}")
 

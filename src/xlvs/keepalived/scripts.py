@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from xlvs.health.checks import Script
 from xlvs.keepalived.config import STATUS_REFUSED, STATUS_SECURITY, Message
 from xlvs.keepalived.global_rows import globals_of
@@ -9,7 +11,6 @@ from xlvs.keepalived.host import Host
 from xlvs.keepalived.schema import Draft, Line, Parser, Refused, Row
 from xlvs.keepalived.values import script
 
-_AS_ROOT = "check_scripts"  # field of the top draft: checkers will run scripts as root
 _ROOT = ("root", "0")
 _DEFAULT_USER = "keepalived_script"  # keepalived.conf(5): whose name scripts run in where nobody says
 
@@ -32,8 +33,6 @@ def runnable(parser: Parser, found: Script, draft: Draft) -> bool:
     elif not host.program(found.arguments[0]):
         told = f"Disabling script {quoted(found)} since not found/accessible"
     else:
-        if user in (None, *_ROOT):
-            parser.top.values[_AS_ROOT] = True
         return True
     parser.tell(Message(draft.origin, draft.kind, told, status=status))
     return False
@@ -66,9 +65,11 @@ def notified(name: str) -> Row:
     return Row(handle)
 
 
-def security(parser: Parser) -> None:
-    """Tell where scripts are run that nobody has said may be."""
-    if parser.top.get(_AS_ROOT) and not globals_of(parser).get("script_security"):
+def security(parser: Parser, scripts: Iterable[Script | None]) -> None:
+    """Tell where scripts are run as root that nobody has said may be."""
+    settings = globals_of(parser)
+    users = {found.user or settings.get("script_user") for found in scripts if found is not None}
+    if users & {None, *_ROOT} and not settings.get("script_security"):
         told = "SECURITY VIOLATION - check scripts are being executed but script_security not enabled."
         parser.tell(Message(None, "", told, status=STATUS_SECURITY))
 

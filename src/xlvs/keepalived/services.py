@@ -5,11 +5,11 @@ The last look of the rooms of virtual servers, once the whole configuration is r
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from xlvs.health.checks import Address
+from xlvs.health.checks import Address, MiscCheck, Script
 from xlvs.keepalived.checkers import build
 from xlvs.keepalived.config import STATUS_REFUSED, Message, RealServer, Vip, VirtualServer
 from xlvs.keepalived.endpoints import family
@@ -85,8 +85,15 @@ def finish(parser: Parser) -> dict[str, object]:
             service = replace(service, vips=tuple(fresh))
         seen |= keys
         found.append(service)
-    security(parser)
+    security(parser, (script for service in found for script in _scripts(service)))
     return {"virtual_servers": tuple(found)}
+
+
+def _scripts(service: VirtualServer) -> Iterator[Script | None]:
+    yield from (service.quorum_up, service.quorum_down)
+    for server in service.servers:
+        yield from (server.notify_up, server.notify_down)
+        yield from (check.script for check in server.checks if isinstance(check, MiscCheck))
 
 
 def _finished(parser: Parser, draft: Draft) -> VirtualServer | None:
