@@ -142,10 +142,15 @@ def mutated(chance: random.Random) -> str:
     return "\n".join(lines)
 
 
+def read(text: str) -> Outcome:
+    """A text as the main file, beside the one that it may include."""
+    return parse(FILE, Memory({FILE: text, "/etc/keepalived/other.conf": OTHER}), "one")
+
+
 def judge(text: str) -> Outcome:
     """Read a text; whatever it is, the outcome is whole, and can be printed and sent to another process."""
     begin = time.monotonic()
-    outcome = parse(FILE, Memory({FILE: text, "/etc/keepalived/other.conf": OTHER}), "one")
+    outcome = read(text)
     assert (outcome.config is None) == any(message.fatal for message in outcome.messages)
     assert outcome.status in (0, 2, 5, 6)
     assert outcome.status == 0 or outcome.messages
@@ -203,7 +208,10 @@ def test_what_is_read_twice_is_the_same() -> None:
 
 
 def main(seconds: float, seed: int) -> None:
-    """Mutate and read for so many seconds; prints how many, and how large the process became."""
+    """Mutate and read for so many seconds; prints how many, and how large the process became.
+
+    Each tenth outcome is looked at as well.
+    """
     chance = random.Random(seed)
     end = time.monotonic() + seconds
     count, slowest = 0, (0.0, "")
@@ -211,7 +219,7 @@ def main(seconds: float, seed: int) -> None:
         text = mutated(chance)
         begin = time.monotonic()
         try:
-            judge(text)
+            (read if count % 10 else judge)(text)
         except Exception:
             print(repr(text))
             raise

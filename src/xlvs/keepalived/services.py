@@ -71,10 +71,12 @@ def finish(parser: Parser) -> dict[str, object]:
         globals_.origins.update(ssl.origins)
     found: list[VirtualServer] = []
     seen: set[tuple[int, Vip]] = set()
+    scripts: list[Script | None] = []
     for draft in parser.top.get("services", []):
         service = _finished(parser, draft)
         if service is None:
             continue
+        scripts += _scripts(service)
         keys = {(service.protocol, vip) for vip in service.vips}
         if len(keys) < len(service.vips) or keys & seen:
             told = f"Virtual server {service.name}: addresses that another one has already are ignored"
@@ -85,7 +87,7 @@ def finish(parser: Parser) -> dict[str, object]:
             service = replace(service, vips=tuple(fresh))
         seen |= keys
         found.append(service)
-    security(parser, (script for service in found for script in _scripts(service)))
+    security(parser, scripts)
     return {"virtual_servers": tuple(found)}
 
 
