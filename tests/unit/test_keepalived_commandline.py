@@ -76,12 +76,13 @@ def test_log_files_are_one_a_process(tmp_path: Path) -> None:
     try:
         for process in ("", "vrrp", "checkers", "bfd"):
             logs.set_up(logs.Logs(file=str(tmp_path / "k.log"), no_syslog=True), process)
-            logging.getLogger("any").info("from %s \udcff", process)
+            logging.getLogger("xlvs.any").info("from %s \udcff", process)
             for handler in logging.getLogger().handlers:
                 handler.close()
     finally:
         logging.getLogger().handlers[:], level = before
         logging.getLogger().setLevel(level)
+        logging.getLogger("xlvs").setLevel(logging.NOTSET)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "k.log",
         "k_bfd.log",

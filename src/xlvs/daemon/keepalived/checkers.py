@@ -23,7 +23,7 @@ from xlvs.daemon.keepalived.pool import Action, Pool, Say, ServerKey, key_of, la
 from xlvs.daemon.keepalived.rules import Rules
 from xlvs.daemon.keepalived.suspension import Suspension
 from xlvs.errors import XlvsError
-from xlvs.health.checks import AnyCheck, MiscCheck
+from xlvs.health.checks import AnyCheck, FileCheck, MiscCheck
 from xlvs.health.verdict import Health, Verdict, health
 from xlvs.keepalived.config import Config, RealServer, VirtualServer
 
@@ -159,7 +159,8 @@ class CheckersChild:
         pool = self._pools.get(key[0])
         if pool is None:
             return
-        first = key not in self._seen
+        # keepalived reads files before it begins: what they say first is no news.
+        first = key not in self._seen and key[2] != FileCheck.__name__
         self._seen.add(key)
         member = pool.members[key[1]]
         before = (member.healthy, member.weight)

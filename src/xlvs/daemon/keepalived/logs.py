@@ -61,8 +61,8 @@ def set_up(logs: Logs, process: str = "") -> None:
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
-    root.setLevel(logging.DEBUG if logs.detail else logging.INFO)
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    root.setLevel(logging.WARNING)  # what libraries say of their insides is not for operators
+    logging.getLogger("xlvs").setLevel(logging.DEBUG if logs.detail else logging.INFO)
     dated = _Dated()
     if logs.console:
         console = logging.StreamHandler(sys.stderr)
