@@ -14,12 +14,13 @@ from xlvs.daemon.vrrp.devices import Devices
 from xlvs.daemon.vrrp.link_delays import LinkDelays
 from xlvs.daemon.vrrp.notifying import Notifier
 from xlvs.daemon.vrrp.places import Place, Site, sites_of
-from xlvs.daemon.vrrp.pools import Key, Membership, Pools
+from xlvs.daemon.vrrp.pools import Membership, Pools
 from xlvs.daemon.vrrp.translate import group_of, settings_of
 from xlvs.daemon.vrrp.watching import Watching
+from xlvs.daemon.vrrp.wiring import identity, membership, near_enough, primary, tracked_interfaces
 from xlvs.keepalived.config import Config, Instance
 from xlvs.network.ip_commands import Commands
-from xlvs.network.links import Link, Links
+from xlvs.network.links import Links
 from xlvs.network.rtnetlink import Rtnetlink
 from xlvs.network.virtual_addresses import Placed, VirtualAddresses
 from xlvs.vrrp.commands import (
@@ -34,7 +35,7 @@ from xlvs.vrrp.commands import (
     Send,
     State,
 )
-from xlvs.vrrp.packet import TTL, Fault, Received
+from xlvs.vrrp.packet import Fault, Received
 from xlvs.vrrp.router import Router
 from xlvs.vrrp.settings import TrackKind
 
@@ -127,10 +128,10 @@ class Runtime:
         """Go on with another configuration; instances that did not change notice nothing."""
         sites = dict(self.sites)
         # keepalived knows a virtual router by its id and interface: one that is renamed goes on.
-        names = {_identity(one): one.name for one in config.instances}
+        names = {identity(one): one.name for one in config.instances}
         renamed = {}
         for name, instance in list(self._instances.items()):
-            after = names.get(_identity(instance))
+            after = names.get(identity(instance))
             if after is None:
                 event = Event.DELETED if instance.notify.deleted_state else Event.FAULT
                 self._waiting.pop(name, None)
@@ -210,19 +211,25 @@ class Runtime:
 
     def _tick(self) -> None:
         self._timer = None
-        # What has come is heard before time is up: a process that was stopped must not take over.
-        self._pools.read()
-        self.run(self.router.tick(self.now))
+        try:
+            # What has come is heard before time is up: a process that was stopped must not take over.
+            self._pools.read()
+            self.run(self.router.tick(self.now))
+        finally:
+            self._arm()
 
     def _readable(self) -> None:
-        self._pools.read()
+        try:
+            self._pools.read()
+        finally:
+            self._arm()  # once for all that came
 
     def _received(self, name: str, packet: Received) -> None:
         instance = self._instances[name]
-        if instance.peer_ttl and not _near_enough(instance, packet):
+        if instance.peer_ttl and not near_enough(instance, packet):
             self._refused(name, Fault.TTL)
             return
-        self.run(self.router.receive(name, packet, self.now))
+        self._carry_out(self.router.receive(name, packet, self.now))
 
     def _refused(self, name: str, fault: Fault) -> None:
         self.router.machines[name].counters.refused[fault] += 1
@@ -255,7 +262,7 @@ class Runtime:
                 continue
             site = self.sites[name]
             base, wire = self.links.get(instance.interface), self.links.get(site.wire)
-            source = instance.source or _primary(base, instance, virtual)
+            source = instance.source or primary(base, instance, virtual)
             self.router.set_addresses(name, source, local | ({source} if source else set()))
             down = not (self._up(instance.interface) and self._up(site.device))
             down = down and bool(instance.interface) and not instance.dont_track_primary
@@ -265,8 +272,8 @@ class Runtime:
             text = f"no {family} address for interface"
             commands += self.router.set_fault(name, text, missing, self.now)
             if wire is not None or not instance.interface:
-                members[name] = self._membership(name, instance, wire, source)
-        for watched in self._tracked_interfaces():
+                members[name] = membership(self.router.machines[name].settings, instance, wire, source)
+        for watched in tracked_interfaces(self.config):
             commands += self.router.report(TrackKind.INTERFACE, watched, int(self._up(watched)), self.now)
         self._pools.set_members(members)
         self._look_again()
@@ -284,38 +291,6 @@ class Runtime:
     def _up(self, name: str) -> bool:
         link = self.links.get(name)
         return self._delays.up(name, link is not None and link.up, self.now)
-
-    def _membership(
-        self, name: str, instance: Instance, wire: Link | None, source: Address | None
-    ) -> Membership:
-        settings = self.router.machines[name].settings
-        unicast = instance.unicast
-        key = Key(
-            interface=wire.name if wire else "",
-            ifindex=wire.index if wire else 0,
-            family=settings.family,
-            authenticated=settings.auth == "AH",
-            group=None if unicast else settings.destinations[0],
-            source=source if unicast else None,
-        )
-        return Membership(
-            key=key,
-            router_id=settings.router_id,
-            destinations=settings.destinations,
-            ttl=instance.ttl or TTL,
-            old_checksum=settings.old_checksum,
-            receive_buffer=instance.kernel_rx_buf,
-        )
-
-    def _tracked_interfaces(self) -> set[str]:
-        return {
-            one.name
-            for tracked in (
-                *(instance.track_interfaces for instance in self.config.instances),
-                *(group.track_interfaces for group in self.config.groups),
-            )
-            for one in tracked
-        }
 
     def _miss(self) -> None:
         """A master whose address somebody else took away gives way, and begins anew."""
@@ -343,6 +318,12 @@ class Runtime:
 
     def run(self, commands: Iterable[Command]) -> None:
         """Carry out commands in order, and wait for the next deadline."""
+        try:
+            self._carry_out(commands)
+        finally:
+            self._arm()  # whatever befell: the next deadline must come
+
+    def _carry_out(self, commands: Iterable[Command]) -> None:
         for command in commands:
             match command:
                 case Send(name, advert):
@@ -360,7 +341,6 @@ class Runtime:
                     self._notifier.notify(name, event, priority, group)
                 case Become(name, state, before):
                     self._became(name, state, before)
-        self._arm()
 
     def _became(self, name: str, state: State, before: State) -> None:
         timer = self._vmac_timers.pop(name, None)
@@ -449,45 +429,11 @@ class Runtime:
         return announcements
 
 
-def _identity(instance: Instance) -> tuple[object, ...]:
-    """What makes it another virtual router: nothing of the old one's state is worth keeping."""
-    return (
-        instance.interface,
-        instance.router_id,
-        instance.family,
-        instance.version,
-        instance.vmac,
-        instance.ipvlan,
-        instance.vmac_name,
-        instance.vmac_addr,
-    )
-
-
 def _rename(by_name: dict[str, _Value], before: str, after: str) -> None:
     if before in by_name:
         by_name[after] = by_name.pop(before)
 
 
-def _near_enough(instance: Instance, packet: Received) -> bool:
-    """A peer's packet has the TTL that is configured for it."""
-    for peer, (least, most) in zip(instance.peers, instance.peer_ttl, strict=True):
-        if peer == packet.source:
-            return least <= packet.ttl <= most
-    return True
-
-
 def _say(there: object, text: str, name: str) -> None:
     if there:
         log.info(text, name)
-
-
-def _primary(link: Link | None, instance: Instance, virtual: set[Address]) -> Address | None:
-    """The interface's own address that adverts come from: IPv6 ones must be link-local (RFC 5798 5.1.2.1)."""
-    if link is None:
-        return None
-    six = instance.family != 2  # AF_INET
-    for address in link.addresses:
-        if address in virtual or (address.version == 6) != six or (six and not address.is_link_local):
-            continue
-        return address
-    return None

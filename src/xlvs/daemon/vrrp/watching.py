@@ -17,6 +17,7 @@ from xlvs.vrrp.settings import TrackKind
 
 _FILES = 0.1  # seconds between two looks at a file; a look is one system call
 _PROCESSES = 0.5
+_CANCEL = 1.0  # seconds until a watcher is cancelled again
 _LONGEST = 128  # bytes of a file that are read: a number has fewer
 _NUMBER = re.compile(rb"\s*([+-]?\d+)")
 _LARGEST = 1 << 31
@@ -50,14 +51,22 @@ class Watching:
             self._tasks.pop(key).cancel()
         for key, begin in wanted.items():
             if key not in self._tasks:
-                self._tasks[key] = asyncio.get_running_loop().create_task(begin())
+                task = asyncio.get_running_loop().create_task(begin())
+                task.add_done_callback(_ended)
+                self._tasks[key] = task
 
     async def close(self) -> None:
         """Watch no more."""
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        ending = set(self._tasks.values())
         self._tasks.clear()
+        while ending:
+            for task in ending:
+                task.cancel()
+            # Until 3.12 wait_for may lose a cancellation: what is not asked for any more ends itself, too.
+            _, ending = await asyncio.wait(ending, timeout=_CANCEL)
+
+    def _asked(self, kind: str, one: _Watched) -> bool:
+        return (kind, one) in self._tasks
 
     # -- scripts ------------------------------------------------------------------------
 
@@ -73,9 +82,11 @@ class Watching:
             self._tell(TrackKind.SCRIPT, one.name, 0)
         count = 0
         last = 0
-        while True:
+        while self._asked("script", one):
             began = loop.time()
             status = await scripts.run(one.script, timeout=one.timeout or one.interval, secure=self._secure)
+            if not self._asked("script", one):
+                return
             if status != last:
                 log.info("Script `%s` now returning %d", one.name, status)
                 last = status
@@ -99,7 +110,7 @@ class Watching:
                 log.error("track file %s: %s", one.name, error)
         last: tuple[int, int, int] | None = None
         number: int | None = None
-        while True:
+        while self._asked("file", one):
             try:
                 found = os.stat(path)
                 now = (found.st_ino, found.st_size, found.st_mtime_ns)
@@ -119,7 +130,7 @@ class Watching:
         loop = asyncio.get_running_loop()
         up: bool | None = None
         turned: float | None = None  # since when it is otherwise than told
-        while True:
+        while self._asked("process", one):
             count = await asyncio.to_thread(_count, one)
             good = count >= one.quorum and (one.quorum_max is None or count <= one.quorum_max)
             if good == up:
@@ -132,6 +143,12 @@ class Watching:
                     up, turned = good, None
                     self._tell(TrackKind.PROCESS, one.name, good)
             await asyncio.sleep(_PROCESSES)
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    """A watcher that ends of itself is a fault of ours, and must not go unnoticed."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("a watcher has ended", exc_info=error)
 
 
 def _used(config: Config) -> set[tuple[str, str]]:

@@ -1,0 +1,82 @@
+"""What of a configuration and of the node's interfaces makes an instance's place on the wire."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address
+
+from xlvs.daemon.vrrp.pools import Key, Membership
+from xlvs.keepalived.config import Config, Instance
+from xlvs.network.links import Link
+from xlvs.vrrp.packet import TTL, Received
+from xlvs.vrrp.settings import Settings
+
+Address = IPv4Address | IPv6Address
+
+
+def identity(instance: Instance) -> tuple[object, ...]:
+    """What makes it another virtual router: nothing of the old one's state is worth keeping."""
+    return (
+        instance.interface,
+        instance.router_id,
+        instance.family,
+        instance.version,
+        instance.vmac,
+        instance.ipvlan,
+        instance.vmac_name,
+        instance.vmac_addr,
+    )
+
+
+def membership(
+    settings: Settings, instance: Instance, wire: Link | None, source: Address | None
+) -> Membership:
+    """The socket that an instance uses, and what it sends with."""
+    unicast = instance.unicast
+    key = Key(
+        interface=wire.name if wire else "",
+        ifindex=wire.index if wire else 0,
+        family=settings.family,
+        authenticated=settings.auth == "AH",
+        group=None if unicast else settings.destinations[0],
+        source=source if unicast else None,
+    )
+    return Membership(
+        key=key,
+        router_id=settings.router_id,
+        destinations=settings.destinations,
+        ttl=instance.ttl or TTL,
+        old_checksum=settings.old_checksum,
+        receive_buffer=instance.kernel_rx_buf,
+    )
+
+
+def primary(link: Link | None, instance: Instance, virtual: set[Address]) -> Address | None:
+    """The interface's own address that adverts come from: IPv6 ones must be link-local (RFC 5798 5.1.2.1)."""
+    if link is None:
+        return None
+    six = instance.family != 2  # AF_INET
+    for address in link.addresses:
+        if address in virtual or (address.version == 6) != six or (six and not address.is_link_local):
+            continue
+        return address
+    return None
+
+
+def near_enough(instance: Instance, packet: Received) -> bool:
+    """A peer's packet has the TTL that is configured for it."""
+    for peer, (least, most) in zip(instance.peers, instance.peer_ttl, strict=True):
+        if peer == packet.source:
+            return least <= packet.ttl <= most
+    return True
+
+
+def tracked_interfaces(config: Config) -> set[str]:
+    """Every interface that an instance or a group tracks."""
+    return {
+        one.name
+        for tracked in (
+            *(instance.track_interfaces for instance in config.instances),
+            *(group.track_interfaces for group in config.groups),
+        )
+        for one in tracked
+    }
