@@ -130,14 +130,34 @@ static __always_inline bool skb_acknowledge(struct __sk_buff *skb, struct packet
 	return !bpf_clone_redirect(skb, skb->ifindex, 0);
 }
 
+/* Give the packet room for the IP header of another family. */
+static __always_inline bool skb_cross(struct __sk_buff *skb, struct packet *p, __u8 family)
+{
+	bool ipv4 = family == XLVS_IPV4;
+
+	if (p->family == family)
+		return true;
+	if (p->l3 != sizeof(struct ethhdr) ||
+	    bpf_skb_change_proto(skb, bpf_htons(ipv4 ? ETH_P_IP : ETH_P_IPV6), 0))
+		return false;
+	p->family = family;
+	p->l4 = p->l3 + (ipv4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr));
+	return true;
+}
+
+static __always_inline __u32 address_size(__u8 family)
+{
+	return family == XLVS_IPV4 ? 4 : 16;
+}
+
 /* Make that ACK one for the client, from the VIP. */
-static __always_inline bool skb_open_window(struct __sk_buff *skb, const struct packet *p,
+static __always_inline bool skb_open_window(struct __sk_buff *skb, struct packet *p,
 					    struct xlvs_scratch *notes,
 					    const struct xlvs_conn *conn, __u32 old_size,
 					    __u16 window)
 {
-	__u32 header = p->family == XLVS_IPV4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
-	__u32 addresses = p->family == XLVS_IPV4 ? 4 : 16, words = BARE_TCP, size;
+	__u32 before = address_size(p->family), after = address_size(conn->family);
+	__u32 words = BARE_TCP, size, header;
 	__be32 *old = notes->answers[0], *tcp = notes->answers[1];
 	const struct stamps *stamps = stamps_of(conn);
 	struct draft *s = &notes->draft;
@@ -152,11 +172,14 @@ static __always_inline bool skb_open_window(struct __sk_buff *skb, const struct 
 		words = answer_stamps(tcp, words, stamps->told, stamps->client);
 	size = words * 4;
 	answer_header(tcp, s, size);
-	pseudo = bpf_csum_diff((__be32 *)s->saddr, addresses, (__be32 *)conn->vaddr, addresses, 0);
-	pseudo = bpf_csum_diff((__be32 *)s->daddr, addresses, (__be32 *)conn->caddr, addresses,
+	pseudo = bpf_csum_diff((__be32 *)s->saddr, before, (__be32 *)conn->vaddr, after, 0);
+	pseudo = bpf_csum_diff((__be32 *)s->daddr, before, (__be32 *)conn->caddr, after,
 			       csum_fold(pseudo));
 	copy_address(s->saddr, conn->vaddr);
 	copy_address(s->daddr, conn->caddr);
+	if (!skb_cross(skb, p, conn->family))
+		return false;
+	header = p->l4 - p->l3;
 	return !bpf_skb_change_tail(skb, p->l3 + header + size, 0) &&
 	       skb_set_tcp(skb, p, tcp, size, old, old_size, csum_fold(pseudo)) &&
 	       skb_set_ip(skb, p, s, size);

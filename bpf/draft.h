@@ -58,22 +58,30 @@ static __always_inline bool draft_tcp(__be32 *tcp, void *end, const struct draft
 }
 
 /*
- * Make the frame long enough for size bytes, and not much longer. It grows at its front: only
- * there a driver is sure to have room; the link header moves.
+ * Make the frame long enough for size bytes, with such an IP header, and not much longer. It
+ * grows at its front: only there a driver is sure to have room; the link header moves. Where
+ * the IP header shrinks, TCP's stays in place: a sum left to hardware must not be beyond it.
  */
 static __always_inline bool draft_fit(struct xdp_md *ctx, const struct packet *p,
-				      struct xlvs_scratch *notes, __u32 size)
+				      struct xlvs_scratch *notes, __u32 header, __u32 size)
 {
-	__u32 old = (void *)(long)ctx->data_end - (void *)(long)ctx->data;
+	__s32 old = (void *)(long)ctx->data_end - (void *)(long)ctx->data;
+	__s32 less = (__s32)(p->l4 - p->l3) - (__s32)header;
 	__u32 link = ((l3_of(p) - 1) & 31) + 1;
 
-	if (old > size + DRAFT_SLACK)
-		return !bpf_xdp_adjust_tail(ctx, (int)size - (int)old);
-	if (old >= size)
-		return true;
-	return !bpf_xdp_load_bytes(ctx, 0, notes->made, link) &&
-	       !bpf_xdp_adjust_head(ctx, (int)old - (int)size) &&
-	       !bpf_xdp_store_bytes(ctx, 0, notes->made, link);
+	asm volatile("" : "+r"(old)); /* or clang takes less off a packet pointer */
+	if (less < 0)
+		less = 0;
+	old -= less;
+	if (old < (__s32)size) {
+		less -= (__s32)size - old;
+		old = size;
+	}
+	if (less &&
+	    (bpf_xdp_load_bytes(ctx, 0, notes->made, link) || bpf_xdp_adjust_head(ctx, less) ||
+	     bpf_xdp_store_bytes(ctx, 0, notes->made, link)))
+		return false;
+	return old <= (__s32)size + DRAFT_SLACK || !bpf_xdp_adjust_tail(ctx, (__s32)size - old);
 }
 
 /*
@@ -93,7 +101,7 @@ __noinline int draft_write(struct xdp_md *ctx)
 	p = &notes->packet;
 	header = p->family == XLVS_IPV4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
 	length = sizeof(struct tcphdr) + (notes->draft.words & 7) * 4;
-	if (!draft_fit(ctx, p, notes, p->l3 + header + length))
+	if (!draft_fit(ctx, p, notes, header, p->l3 + header + length))
 		return 0;
 	data = data_of(ctx);
 	end = end_of(ctx);

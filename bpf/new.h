@@ -191,14 +191,13 @@ static __always_inline __u32 opening_flags(__u8 protocol, const struct xlvs_serv
 }
 
 /* Whether SYNPROXY may make a connection to that destination. */
-static __always_inline enum admission may_be_asked(const struct packet *p, __u32 row,
-						   const struct xlvs_dest *dest,
+static __always_inline enum admission may_be_asked(__u32 row, const struct xlvs_dest *dest,
 						   const struct xlvs_settings *set)
 {
 	struct xlvs_load *load = bpf_map_lookup_elem(&loads, &row);
 	bool masked;
 
-	if (!dest || !load || dest->flags & XLVS_DEST_LOCAL || dest->family != p->family)
+	if (!dest || !load || dest->flags & XLVS_DEST_LOCAL)
 		return ADMIT_NO_DESTINATION;
 	masked = dest->forward == XLVS_MASQ || dest->forward == XLVS_FULLNAT;
 	if (!masked)
@@ -288,7 +287,7 @@ __noinline int admit(__u32 service_row, __u32 own)
 	if ((!dest && !notes->foreign) || (dest && !is_in_reach(dest, p->family, own)))
 		return nobody_serves(p, service);
 	if (notes->cookie.good) {
-		answer = may_be_asked(p, row, dest, set);
+		answer = may_be_asked(row, dest, set);
 		if (answer != ADMITTED)
 			return answer;
 	}

@@ -29,9 +29,11 @@ struct proxied {
 	bool payload;
 };
 
-/* The segment in the scratch, towards the real server. */
-static __always_inline void draft_to(struct draft *s, const struct xlvs_conn *conn, __u8 flags)
+/* The segment in the scratch, towards the real server, whose family may be another. */
+static __always_inline void draft_to(struct xlvs_scratch *notes, const struct xlvs_conn *conn,
+				     __u8 flags)
 {
+	struct draft *s = &notes->draft;
 	bool fullnat = (conn->flags & XLVS_CONN_METHOD) == XLVS_FULLNAT;
 
 	copy_address(s->saddr, fullnat ? conn->laddr : conn->caddr);
@@ -42,6 +44,7 @@ static __always_inline void draft_to(struct draft *s, const struct xlvs_conn *co
 	s->acknowledged = 0;
 	s->window = 0;
 	s->words = 0;
+	notes->packet.family = conn->server_family;
 }
 
 /* Write the segment and send it off, by the hop that was found. */
@@ -128,7 +131,7 @@ static __always_inline int ask_server(struct xdp_md *ctx, struct xlvs_scratch *n
 	__u32 offer = conn->older, scale = offer >> 16 & 15;
 	__u32 window = conn->ftp >> 16;
 
-	draft_to(s, conn, TCP_SYN);
+	draft_to(notes, conn, TCP_SYN);
 	s->sequence = conn->edge_in + syn_shift(conn);
 	if (scale != XLVS_NO_SCALE)
 		window <<= scale;
@@ -146,7 +149,7 @@ static __always_inline int pass_reset_on(struct xdp_md *ctx, struct xlvs_scratch
 
 	if (of->sequence != next)
 		return drop_as(XLVS_DROP_UNANSWERED);
-	draft_to(&notes->draft, conn, TCP_RST);
+	draft_to(notes, conn, TCP_RST);
 	notes->draft.sequence = next + syn_shift(conn);
 	if (!half_open_over(conn, XLVS_TCP_CLOSE, of->set))
 		return drop_as(XLVS_DROP_RACE);
@@ -280,7 +283,7 @@ static __always_inline int server_answers(struct xdp_md *ctx, struct xlvs_scratc
 static __always_inline int reset_old(struct xdp_md *ctx, struct xlvs_scratch *notes,
 				     const struct flow *flow, struct proxied *of)
 {
-	draft_to(&notes->draft, of->conn, TCP_RST);
+	draft_to(notes, of->conn, TCP_RST);
 	notes->draft.sequence = of->acknowledged;
 	return draft_to_server(ctx, notes, flow, of);
 }

@@ -70,6 +70,42 @@ def test_much_both_ways(site: Site, ipv6: bool) -> None:
     echoed(site, ipv6, 16 * MEBIBYTE)
 
 
+@pytest.fixture
+def cookies(site: Site, ipv6: bool) -> Iterator[None]:
+    """Behind SYNPROXY for the duration; every conversation must have begun so."""
+    name = host_port(site.made.topology.vips[ipv6], PORT)
+    before = site.status()["packets"]
+    site.director("ipvsadm", "-E", "-t", name, "-s", "rr", "-j", "enable")
+    yield
+    site.director("ipvsadm", "-E", "-t", name, "-s", "rr", "-j", "disable")
+    after = site.status()["packets"]
+    for outcome in ("cookie_sent", "handed_answer"):
+        assert after[outcome]["count"] - before[outcome]["count"] >= 14
+
+
+@families
+@pytest.mark.usefixtures("cookies")
+def test_behind_cookies(site: Site, ipv6: bool) -> None:
+    with site.talking("--tcp", "12", "--udp", "0", address=site.made.topology.vips[ipv6]) as seen:
+        time.sleep(1)
+    topology.assert_unbroken(seen)
+    assert {each.server for each in seen} == {"rs1", "rs2"}
+    for _ in range(2):
+        echoed(site, ipv6, 4 * MEBIBYTE)
+
+
+@families
+def test_a_server_that_refuses_behind_cookies(site: Site, ipv6: bool) -> None:
+    topo = site.made.topology
+    name, rip = host_port(topo.vips[ipv6], 8), host_port(topo.rip(1, not ipv6), 8)
+    lines = [f"-A -t {name} -j enable", f"-P -t {name} -z {topo.pool(not ipv6)}", f"-a -t {name} -r {rip} -b"]
+    site.director("ipvsadm", "-R", text="".join(f"{line}\n" for line in lines))
+    code = "import socket, sys\n"
+    code += "try: socket.create_connection((sys.argv[1], 8), 20).recv(1)\n"
+    code += "except (ConnectionResetError, ConnectionRefusedError): print('reset')"
+    assert site.made.run("client", [sys.executable, "-c", code, topo.vips[ipv6]]) == "reset\n"
+
+
 @families
 def test_narrow_ways(site: Site, ipv6: bool) -> None:
     """What routers on either side say of too long packets reaches their senders in their own family."""
