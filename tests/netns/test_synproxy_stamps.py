@@ -61,7 +61,7 @@ def test_both_ends_have_them_and_believe_them(made: build.Lab, ipv6: bool, more:
     client = talk(made, ipv6, COUNT, **MIXED)
     added = counters(made, *nodes) - before
     assert client.options_all == SACK | TIMESTAMPS | WINDOW_SCALE
-    # What another processor overtook is late by its stamp, too, where machines are slow; wrong ones would all be.
+    # Where machines are slow, what another processor overtook is late by its stamp; wrong ones would all be.
     assert sum(added[name] for name in REFUSED) < added["TcpInSegs"] / 20, added
 
 
