@@ -223,6 +223,8 @@ class CheckersChild:
 
     def _configure(self, config: Config) -> None:
         self._config = config
+        if config.globals.lvs_sync_daemon:
+            log.warning("lvs_sync_daemon has no effect yet: connections are not synchronised")
         self._checks = checks_of(config)
         self._labels = {
             (pool_key(server), key_of(real), *kind): (server_label(server, real), label(server))
