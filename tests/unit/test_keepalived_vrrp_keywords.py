@@ -10,6 +10,7 @@ from xlvs.health.checks import Script
 from xlvs.keepalived.config import Config, Instance, Outcome, Route, Rule, Tracked
 from xlvs.keepalived.explain import explain
 from xlvs.keepalived.files import Memory
+from xlvs.keepalived.host import AnyHost
 from xlvs.keepalived.parse import parse
 
 FILE = "/k/main.conf"
@@ -127,6 +128,29 @@ def test_groups_take_what_there_is() -> None:
     assert outcome.config.groups[0].members == ("V1", "V2")
     assert outcome.config.groups[0].notify.master == Script(("/bin/a",), "user")
     assert outcome.messages[0].text.startswith("Virtual router V9 specified")
+
+
+class Nobody(AnyHost):
+    """A machine without keepalived_script."""
+
+    def user(self, name: str) -> bool:
+        return name == "root"
+
+
+def test_security_needs_somebody_to_run_scripts_as() -> None:
+    text = (
+        "global_defs {\nenable_script_security\n%s\n}\nvrrp_script s {\nscript /bin/true\n}\n"
+        "vrrp_instance V1 {\ninterface eth0\nvirtual_router_id 5\nvirtual_ipaddress {\n10.0.0.9\n}\n"
+        "track_script {\ns\n}\nnotify_master /bin/true\nnotify_backup /bin/true root\n}\n"
+    )
+    secure = parse(FILE, Memory({FILE: text % ""}), host=Nobody())
+    assert secure.config is not None
+    assert (secure.status, secure.config.scripts, secure.config.instances[0].track_scripts) == (5, (), ())
+    assert secure.config.instances[0].notify.master is None
+    assert secure.config.instances[0].notify.backup == Script(("/bin/true",), "root")
+    named = parse(FILE, Memory({FILE: text % "script_user root"}), host=Nobody())
+    assert named.config is not None
+    assert (named.status, len(named.config.scripts)) == (0, 1)
 
 
 def test_bfd_in_milliseconds() -> None:

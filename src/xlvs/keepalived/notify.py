@@ -6,6 +6,7 @@ from typing import Any
 
 from xlvs.keepalived.config import Notify
 from xlvs.keepalived.schema import Line, Refused, Row
+from xlvs.keepalived.scripts import NAMELESS, nameless
 from xlvs.keepalived.values import FALSE, TRUE, script
 
 _FIELDS = {
@@ -26,7 +27,10 @@ def _notify(keyword: str, group: bool) -> Row:
         if field in found:
             where = f"vrrp group {line.draft.name}:" if group else f"({line.draft.name})"
             raise Refused(f"{where} {keyword} script already specified - ignoring {line.word()}")
-        found[field] = script(line)
+        named = script(line)
+        if nameless(line.parser, named):
+            raise Refused(NAMELESS)
+        found[field] = named
         line.draft.origins[f"notify.{field}"] = line.origin
 
     return Row(handle)

@@ -13,6 +13,7 @@ from xlvs.keepalived.values import script
 
 _ROOT = ("root", "0")
 _DEFAULT_USER = "keepalived_script"  # keepalived.conf(5): whose name scripts run in where nobody says
+NAMELESS = f"Unable to set default user {_DEFAULT_USER} for script"
 
 
 def command(line: Line) -> Script | None:
@@ -23,11 +24,11 @@ def command(line: Line) -> Script | None:
 
 def runnable(parser: Parser, found: Script, draft: Draft) -> bool:
     """Whether a script can be run here; keepalived goes on without one that cannot, and only logs it."""
-    host, settings = parser.host, globals_of(parser)
-    user = found.user or settings.get("script_user")
+    host = parser.host
+    user = found.user or globals_of(parser).get("script_user")
     status = 0
-    if user is None and settings.get("script_security") and not host.user(_DEFAULT_USER):
-        told, status = f"Unable to set default user {_DEFAULT_USER} for script", STATUS_REFUSED
+    if nameless(parser, found):
+        told, status = NAMELESS, STATUS_REFUSED
     elif not _known(host, found):
         told = f"Invalid user or group for script {quoted(found)} - disabling"
     elif not host.program(found.arguments[0]):
@@ -36,6 +37,13 @@ def runnable(parser: Parser, found: Script, draft: Draft) -> bool:
         return True
     parser.tell(Message(draft.origin, draft.kind, told, status=status))
     return False
+
+
+def nameless(parser: Parser, found: Script) -> bool:
+    """Whether security is asked for and nobody is there in whose name the script may run."""
+    settings = globals_of(parser)
+    named = found.user or settings.get("script_user") or parser.host.user(_DEFAULT_USER)
+    return bool(settings.get("script_security")) and not named
 
 
 def _known(host: Host, found: Script) -> bool:

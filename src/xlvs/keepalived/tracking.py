@@ -8,6 +8,7 @@ from typing import Any
 from xlvs.health.checks import Script
 from xlvs.keepalived.config import Tracked, TrackFile, TrackProcess, TrackScript
 from xlvs.keepalived.schema import Draft, Handler, Line, Parser, Refused, Row, Table, block, flag, value
+from xlvs.keepalived.scripts import NAMELESS, nameless
 from xlvs.keepalived.values import decimal, escaped, number, script
 
 INTEGERS = (-(2**31), 2**31 - 1)
@@ -150,6 +151,10 @@ def _close_script(parser: Parser, draft: Draft) -> None:
         parser.warn(draft, f"No script set for vrrp_script {draft.name} - removing")
         return
     found = Script(found.arguments, user or found.user, group or found.group)
+    if nameless(parser, found):
+        parser.warn(draft, NAMELESS)
+        parser.warn(draft, f"Unable to set default user for vrrp script {draft.name} - removing")
+        return
     entry = TrackScript(draft.name, found, origins=draft.origins, **draft.values)
     parser.top.values.setdefault("scripts", {}).setdefault(draft.name, entry)
 
