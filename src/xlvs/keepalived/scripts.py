@@ -25,7 +25,6 @@ def command(line: Line) -> Script | None:
 def runnable(parser: Parser, found: Script, draft: Draft) -> bool:
     """Whether a script can be run here; keepalived goes on without one that cannot, and only logs it."""
     host = parser.host
-    user = found.user or globals_of(parser).get("script_user")
     status = 0
     if nameless(parser, found):
         told, status = NAMELESS, STATUS_REFUSED
