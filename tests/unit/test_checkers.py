@@ -18,9 +18,9 @@ from xlvs.daemon.keepalived.checkers import CheckersChild
 from xlvs.daemon.keepalived.child import Child, Context, Options
 from xlvs.dataplane.memory import MemoryDataPlane
 from xlvs.errors import XlvsError
-from xlvs.health.checks import AnyCheck, Script, TcpCheck
+from xlvs.health.checks import AnyCheck, FileCheck, Script, TcpCheck
 from xlvs.health.verdict import Verdict, Weighting
-from xlvs.keepalived.config import Config, Fifo, Global, RealServer, Vip, VirtualServer
+from xlvs.keepalived.config import Config, Fifo, Global, RealServer, TrackFile, Vip, VirtualServer
 from xlvs.model import AF_INET, Destination, DestinationKey, Forward, Service, ServiceKey
 
 VIP = Vip(AF_INET, ip_address("10.9.0.1"), 80)
@@ -334,6 +334,29 @@ def test_what_the_engine_refuses_keeps_nobody_else_out_and_is_tried_again(
         await scene.child.reload(config(server(real(11)), good))
         assert len(scene.plane.services()) == 2
         await scene.child.stop()
+
+    play(story())
+
+
+def test_what_a_file_says_is_known_from_the_beginning(tmp_path: Path) -> None:
+    async def story() -> None:
+        (tmp_path / "track").write_text("1\n")
+        note = Script(("/bin/sh", "-c", f"echo x >> {tmp_path}/notes"), user="root")
+        check = FileCheck(track_file="load", weight=0)
+        filed = replace(real(11), checks=(check,), notify_down=note)
+        configured = replace(
+            config(server(filed, real(12))), files=(TrackFile("load", str(tmp_path / "track")),)
+        )
+        scene = Scene(tmp_path, MemoryDataPlane())
+        await scene.child.start(configured)
+        assert scene.inside() == {12: 1}
+        scene.runner.say("10.9.0.11", False)
+        await settled(scene)
+        scene.runner.say("10.9.0.11", True)
+        await settled(scene)
+        assert scene.inside() == {11: 1, 12: 1}
+        await scene.child.stop()
+        assert not (tmp_path / "notes").exists()
 
     play(story())
 

@@ -23,6 +23,7 @@ from xlvs.daemon.keepalived.pool import Action, Pool, Say, ServerKey, key_of, la
 from xlvs.daemon.keepalived.rules import Rules
 from xlvs.daemon.keepalived.suspension import Suspension
 from xlvs.errors import XlvsError
+from xlvs.health import files
 from xlvs.health.checks import AnyCheck, FileCheck, MiscCheck
 from xlvs.health.verdict import Health, Verdict, health
 from xlvs.keepalived.config import Config, RealServer, VirtualServer
@@ -71,6 +72,7 @@ class CheckersChild:
         self._configure(config)
         if left:
             self._doubtful = self._left_out(left)
+        self._doubtful |= self._down_by_file(self._checks)
         self._set_checks()
         for server in config.virtual_servers:
             pool = Pool(server, self._states(server))
@@ -92,12 +94,14 @@ class CheckersChild:
         except XlvsError as error:
             log.error("%s", error)
         self._flush()
+        known = self._checks.keys()
         old, self._pools = self._pools, {}
         self._configure(config)
         self._outlet.configure(config.globals)
         self._rules.set_timeouts(config.globals.lvs_timeouts)
         self._seen &= self._checks.keys()
         self._doubtful &= self._checks.keys()
+        self._doubtful |= self._down_by_file(self._checks.keys() - known)
         self._set_checks()
         now = self._now()
         for server in config.virtual_servers:
@@ -251,6 +255,22 @@ class CheckersChild:
     def _left_out(self, left: Ownership) -> set[CheckKey]:
         """Checks of servers that a killed daemon had taken out: they begin as down."""
         return {key for key, (real, virtual) in self._labels.items() if (virtual, real) in left.down}
+
+    def _down_by_file(self, keys: Iterable[CheckKey]) -> set[CheckKey]:
+        """Those of these checks whose file says down already: so does keepalived begin with them."""
+        paths = {file.name: file.file for file in self._config.files}
+        found: set[CheckKey] = set()
+        for key in keys:
+            check = self._checks[key]
+            if isinstance(check, FileCheck):
+                try:
+                    with open(paths[check.track_file], encoding="ascii", errors="replace") as file:
+                        text = file.read(64)
+                except (OSError, KeyError):
+                    continue
+                if not files.answer(check, files.number(text)).ok:
+                    found.add(key)
+        return found
 
     def _own(self) -> None:
         self._rules.own(self._pools.values())
