@@ -11,6 +11,7 @@ import random
 import resource
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -227,7 +228,7 @@ def main(seconds: float, seed: int) -> None:
         count += 1
         if count % 20_000 == 0:
             gc.collect()
-            size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+            size = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() >> 20
             print(f"{count} texts, {size} MiB, slowest {slowest[0]:.3f} s", flush=True)
     print(f"{count} texts; slowest {slowest[0]:.3f} s: {slowest[1]!r}")
 

@@ -14,7 +14,7 @@ RECORDED = recording.load()
 BY_PLACE: dict[str, list[str]] = defaultdict(list)
 for _place, _statement in RECORDED:
     BY_PLACE[_place].append(_statement)
-LIVE = 40
+LIVE = 20
 
 
 def test_every_case_is_recorded() -> None:
