@@ -11,12 +11,13 @@ import pytest
 
 from bench.flood import flooded
 from tests.netns import labs
+from tests.scale import scaled
 from xlvs.lab import build, namespaces
 from xlvs.lab.topology import VIP4, Method
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
-HONEST = 1000
+HONEST = scaled(1000, 50)
 # The kernel itself keeps whom SYNs came from: no capture could lose one.
 WATCH = """table ip watch {
     set ends { type ipv4_addr . inet_service; flags dynamic; size 65536; }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import pytest
 
 from tests.netns import crowd, labs
 from tests.netns.crowd import PORT, SACK, TIMESTAMPS, WINDOW_SCALE, Seen
+from tests.scale import scaled
 from xlvs.lab import build, wire
 from xlvs.lab.topology import BACK, BACK2, CLIENTS, INSIDE, Method, host_port
 from xlvs.lab.wire import Quality
@@ -19,8 +19,8 @@ from xlvs.lab.wire import Quality
 pytestmark = pytest.mark.root
 
 families = pytest.mark.parametrize("ipv6", [False, True], ids=["IPv4", "IPv6"])
-# Of each family; the guest's emulation takes thirty times as long.
-COUNT = 200 if "IPVS_GUEST" in os.environ else 6000
+# Of each family.
+COUNT = scaled(6000, 1000)
 # Keep-alive with pipelining, long ones among them, ends of every kind.
 MIXED = {
     "requests": 4,
