@@ -63,7 +63,7 @@ static __always_inline __u32 cookie_hash(const struct packet *p, __u32 isn, __u6
 		sip_take(&s, (__u64) virtual[2] << 32 | client[2]);
 		sip_take(&s, (__u64) virtual[3] << 32 | client[3]);
 	}
-	sip_take(&s, (__u64)isn << 32 | p->dport << 16 | p->sport);
+	sip_take(&s, (__u64)isn << 32 | (__u32)p->dport << 16 | p->sport);
 	sip_take(&s, rest << 8 | p->family);
 	s.c ^= 0xff;
 	sip_round(&s);

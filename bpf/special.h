@@ -80,6 +80,15 @@ static __always_inline int offer_new(struct xdp_md *ctx, const struct packet *p,
 	return drop_as(XLVS_DROP_RACE);
 }
 
+/* FTP's segments, and what a client may claim to be: the fast path's own look was not taken here. */
+static __always_inline bool needs_opening(struct xdp_md *ctx, const struct packet *p,
+					  const struct flow *flow)
+{
+	if (flow->conn->flags & XLVS_CONN_WATCHED)
+		return true;
+	return !is_reply(flow) && has_watched_options(p, flow->conn) && has_odd_options(ctx, p);
+}
+
 /* SCTP makes connections of its own, AH and ESP follow those of IKE. */
 static __always_inline int handle_special(struct xdp_md *ctx, const struct xlvs_settings *set)
 {
@@ -109,8 +118,9 @@ static __always_inline int handle_special(struct xdp_md *ctx, const struct xlvs_
 		return is_ipsec(p->protocol) ? pass_as(XLVS_NOT_OURS) : offer_new(ctx, p, set);
 	if (!is_reply(&flow) && denied_by_now(flow.conn->dest))
 		return drop_as(XLVS_DROP_DENIED);
-	if (flow.conn->flags & XLVS_CONN_WATCHED && !read)
-		return opening_on(ctx, p, &flow, false); /* and from there to FTP's */
+	if (!read && needs_opening(ctx, p, &flow))
+		return opening_on(ctx, p, &flow,
+				  false); /* and from there to FTP's, if it is that */
 	if (has_watched_headers(p, flow.conn) || flow.conn->flags & XLVS_CONN_OTHER_FAMILY)
 		return relay_on(ctx, notes, &flow, RELAY_WHOLE, p->length, once);
 	if (flow.conn->flags & XLVS_CONN_SYNPROXY && !rescale_window(ctx, p, &flow))

@@ -75,13 +75,13 @@ def read(frame: bytes) -> Seen:
 
 
 def service_of(
-    director: Director, family: int = 4, mode: int = ALWAYS, servers: int = 1
+    director: Director, family: int = 4, mode: int = ALWAYS, servers: int = 1, port: int = 80
 ) -> layout.ServiceRow:
     """A service with SYNPROXY; its row."""
     settings = director.tables.settings
     settings.cookie_key[:] = KEY
     names = [RIP[family].replace("11", str(11 + number)) for number in range(servers)]
-    key = director.service(VIP[family], TCP, [Server(name, 80, Forward.MASQ) for name in names])
+    key = director.service(VIP[family], TCP, [Server(name, 80, Forward.MASQ) for name in names], port=port)
     row = row_of(director, key)
     row.synproxy = mode
     return row

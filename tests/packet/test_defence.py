@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from bench.cost import Scales
 from bench.frames import Load
-from tests.packet import fullnat
-from tests.packet.director import XDP_DROP, XDP_PASS, Director, Server
+from tests.packet import fullnat, options
+from tests.packet.director import INSIDE_MAC, SERVER_MAC, XDP_DROP, XDP_PASS, Director, Server
 from tests.packet.frames import CLIENT_MAC, DIRECTOR_MAC, TCP, UDP, Datagram, ethernet, ip
 from tests.packet.sctp import Association, chunk
 from xlvs.dataplane import bulk, clients, layout, libbpf
@@ -410,6 +410,23 @@ def decider(wanted: Prefixes, client: bytes) -> object:
         bits, address = max(holding)
         return address, bits
     return "others" if clients.denies_others(wanted) else None
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_claims_are_blanked_where_every_packet_is_checked(director: Director, version: int) -> None:
+    """Found by the hostile frames: NAT's options were looked at on the fast way only."""
+    key = serve(director, version)
+    denied = prefixes("203.0.113.0/24" if version == 4 else "2001:db8::/32")
+    defend(director, key, clients=denied, every_packet=True)
+    client = CLIENT[version].format(1)
+    claim = options.toa("192.0.2.66" if version == 4 else "2001:db8:66::66", 666)
+    forged = Datagram(client, VIP[version], protocol=TCP, tcp_options=options.padded(claim), payload=b"")
+    for flags in ("S", "A", "PA"):
+        said = replace(forged, flags=flags)
+        _, after = director.exchange(said.frame())
+        blank = replace(said, tcp_options=options.padded(bytes([options.NOP]) * len(claim)))
+        there = replace(blank, target=RIP[version], dport=8080, ttl=63)
+        assert after == replace(there, source_mac=INSIDE_MAC, target_mac=SERVER_MAC).frame()
 
 
 @pytest.mark.parametrize("family", [4, 6])

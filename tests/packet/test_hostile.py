@@ -24,8 +24,11 @@ LENIENT = {"schedule_icmp": 1, "sloppy_tcp": 1, "sloppy_sctp": 1, "conn_reuse_mo
 STRICT = {"tcp_drop_entry": 1, "udp_drop_entry": 1, "frag_drop_entry": 1}
 REFUSALS = {"drop_stray_tcp", "drop_stray_udp", "drop_stray_fragment", "drop_denied"}
 REFUSALS |= {"drop_service_limit", "drop_source_limit"}
+# What SYNPROXY does: else its programs did not run. A reset that a storm brings about finds no way back.
+PROXIED = {"cookie_sent", "handed_answer", "drop_unanswered", "pass_cookie"}
 # What must have happened in any storm, or it was none.
 FACES = {"forwarded", "not_ours", "pass_no_connection", "drop_table_full", "drop_malformed", "drop_ttl"}
+FACES |= {"cookie_sent"}
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +71,18 @@ def test_a_storm_with_the_defence_up() -> None:
         assert set(seen) >= {"forwarded", "drop_stray_tcp", "drop_stray_fragment", "drop_denied"}, seen
         outcomes = attack.storm(MILLION // 5, together=MILLION // 20)
         assert set(outcomes) >= REFUSALS, outcomes
+        attack.judged(1 << 40, 320 // FEWER)
+        aftermath(attack)
+
+
+def test_a_storm_of_handshakes() -> None:
+    """SYNPROXY, and what tells of clients, in a table that has room: frames get far."""
+    with attacking(SEED + 3, "handshake", "handshake", "claim", "plain") as attack:
+        seen = attack.judged(0, 1600 // FEWER)
+        assert set(seen) >= {"cookie_sent"} | (PROXIED | {"server_refused"} if FEWER == 1 else set()), seen
+        assert attack.named > 16 // FEWER, "no real server was told who its client is"
+        outcomes = attack.storm(MILLION // 5, together=MILLION // 20)
+        assert all(outcomes[name] > 20 for name in PROXIED), outcomes
         attack.judged(1 << 40, 320 // FEWER)
         aftermath(attack)
 

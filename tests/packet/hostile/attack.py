@@ -18,10 +18,11 @@ from pathlib import Path
 
 import numpy
 
+from tests.packet.cookies import counter
 from tests.packet.director import Director
 from tests.packet.hostile.corpus import LONGEST, Corpus
 from tests.packet.hostile.judge import Judge, Wrong, connection
-from tests.packet.hostile.site import DENIED, VIRTUAL, Flow, build, served_once
+from tests.packet.hostile.site import DENIED, VIRTUAL, Flow, build, served_once, special
 from xlvs.dataplane import layout, libbpf, migrate
 from xlvs.model import Forward, ServiceFlag
 
@@ -31,6 +32,7 @@ CORPUS = 8192
 SLOTS = 1 << 12
 ROUND = 250_000  # frames in one call of the kernel
 CPUS = 2  # that attack at once
+BESIDES = "toa_left_out"  # counted of packets that have an outcome
 
 
 class _State(ctypes.Structure):
@@ -68,28 +70,36 @@ def compiled() -> str:
 class Attack:
     """A director under attack."""
 
-    def __init__(self, seed: int, sysctls: Mapping[str, int]) -> None:
+    def __init__(self, seed: int, ways: Sequence[str], sysctls: Mapping[str, int]) -> None:
         self.director = Director(SLOTS)
+        self.flows, self.bystanders = build(self.director)
         for name, value in sysctls.items():
             setattr(self.director.tables.settings.sysctl, name, value)
-        self.flows, self.bystanders = build(self.director)
         self._mutator = libbpf.BpfObject(compiled())
         self._mutator.load()
         entry = self.director.plane.program_fd("xlvs_known").to_bytes(4, "little")
         libbpf.update(self._mutator.map_fd("tested"), bytes(4), entry)
         self._program = self._mutator.program_fd("hostile")
-        self._seed = seed
-        self._judge = Judge(served_once(), VIRTUAL, DENIED)
+        self._seed, self._ways = seed, ways
+        self._judge = Judge(served_once(), special(), VIRTUAL, DENIED)
         self._seen = numpy.zeros((3, SLOTS), numpy.uint32)
-        for number, frame in enumerate(Corpus(self.flows, seed).frames(CORPUS)):
-            row = _Frame(len(frame))
-            row.bytes[: len(frame)] = frame
-            libbpf.update(self._mutator.map_fd("corpus"), number.to_bytes(4, "little"), bytes(row))
+        self._period = 0
         self._set(0, alone=False)
 
     def close(self) -> None:
         self._mutator.close()
         self.director.close()
+
+    def _bake(self) -> None:
+        """Put frames into the corpus, again where the cookies in them are old."""
+        period = counter(self.director)
+        if period == self._period:
+            return
+        self._period = period
+        for number, frame in enumerate(Corpus(self.flows, self._seed, period, self._ways).frames(CORPUS)):
+            row = _Frame(len(frame))
+            row.bytes[: len(frame)] = frame
+            libbpf.update(self._mutator.map_fd("corpus"), number.to_bytes(4, "little"), bytes(row))
 
     def _set(self, first: int, *, alone: bool) -> None:
         state = _State(self._seed, first, 0, CORPUS, alone)
@@ -102,6 +112,7 @@ class Attack:
 
     def storm(self, frames: int, together: int = ROUND) -> Counter[str]:
         """So many frames on all CPUs at once, some together in one call; the outcomes."""
+        self._bake()
         self.director._fill_caches()
         self.director.counted()
         rounds = frames // together // CPUS
@@ -119,7 +130,7 @@ class Attack:
         state = self._state()
         assert state.broken == 0, f"{state.broken} frames could not be made"
         outcomes = Counter(self.director.counted())
-        assert sum(outcomes.values()) == state.next - first == together * rounds * CPUS, outcomes
+        assert _ends(outcomes) == state.next - first == together * rounds * CPUS, outcomes
         return outcomes
 
     def frame(self, number: int) -> bytes:
@@ -147,6 +158,7 @@ class Attack:
     def judged(self, first: int, count: int) -> Counter[str]:
         """Single frames, each judged; the outcomes."""
         seen: Counter[str] = Counter()
+        self._bake()
         self.director._fill_caches()
         for number in range(first, first + count):
             before = self.frame(number)
@@ -160,14 +172,19 @@ class Attack:
         self.director.counted()
         verdict, after, _ = libbpf.test_run(self.director.plane.program_fd("xlvs_known"), before)
         outcomes = self.director.counted()
-        assert sum(outcomes.values()) == 1, (name, before.hex(), outcomes)
-        (outcome,) = outcomes
+        assert _ends(outcomes) == 1, (name, before.hex(), outcomes)
+        (outcome,) = outcomes.keys() - {BESIDES}
         self.look()
         try:
             self._judge.check(outcome, verdict, before, after)
         except Wrong as wrong:
             raise Wrong(f"{name}: {wrong}\n{outcome}\n{before.hex()}\n{after.hex()}") from None
         return outcome
+
+    @property
+    def named(self) -> int:
+        """Packets so far that told a real server who its client is."""
+        return self._judge.named
 
     def trouble(self) -> list[str]:
         """Slots, keys and loads that do not agree."""
@@ -197,10 +214,16 @@ class Attack:
             mine = [row for row in live.values() if row.dest == number]
             plain = [row for row in mine if not row.flags & layout.CONN_TEMPLATE]
             inactive = sum(bool(row.state & layout.STATE_INACTIVE) for row in plain)
-            counted = (load.active, load.inactive, load.persistent)
-            if counted != (len(plain) - inactive, inactive, len(mine) - len(plain)):
+            waiting = sum(bool(row.flags & layout.CONN_HALF_OPEN) for row in plain)
+            counted = (load.active, load.inactive, load.persistent, load.half_open)
+            if counted != (len(plain) - inactive, inactive, len(mine) - len(plain), waiting):
                 found.append(f"destination {number}: counted {counted}")
         return found
+
+
+def _ends(outcomes: Mapping[str, int]) -> int:
+    """How many packets these are."""
+    return sum(outcomes.values()) - outcomes.get(BESIDES, 0)
 
 
 def _is_older(live: Mapping[int, layout.ConnRow], slot: int, newer: int) -> bool:
@@ -229,9 +252,9 @@ def check_bystanders(attack: Attack, flows: Sequence[Flow]) -> None:
 
 
 @contextmanager
-def attacking(seed: int, **sysctls: int) -> Iterator[Attack]:
-    """An attack for a block, on a director with these sysctls."""
-    attack = Attack(seed, sysctls)
+def attacking(seed: int, *ways: str, **sysctls: int) -> Iterator[Attack]:
+    """An attack for a block, on a director with these sysctls; in these ways of corpus.py only."""
+    attack = Attack(seed, ways, sysctls)
     try:
         yield attack
     finally:

@@ -10,8 +10,12 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from tests.packet.cookies import Offer, cookie_for
+from tests.packet.director import INSIDE_MAC, SERVER_MAC
 from tests.packet.frames import ICMP, ICMP6, TCP, UDP, Datagram, ethernet, icmp_error, ip
-from tests.packet.hostile.site import SCTP, VIP, Flow, version
+from tests.packet.handshake import KEY
+from tests.packet.hostile.site import CLIENTS, KINDS, SCTP, SERVERS, VIP, Flow, version
+from tests.packet.options import toa
 from tests.packet.sctp import CHUNKS, Association
 
 EXTENSIONS = (0, 43, 44, 51, 60, 135, 139, 140, 253)
@@ -39,15 +43,16 @@ FTP_LINES = (
 
 
 class Corpus:
-    """Frames of flows, varied."""
+    """Frames of flows, varied in some ways or in all; cookies in them are of the given period."""
 
-    def __init__(self, flows: Sequence[Flow], seed: int) -> None:
+    def __init__(self, flows: Sequence[Flow], seed: int, period: int, ways: Sequence[str] = ()) -> None:
         self._random = random.Random(seed)
-        self._flows = flows
-        self._ways: Sequence[Callable[[], bytes]] = (
+        self._flows, self._period = flows, period
+        chosen: Sequence[Callable[[], bytes]] = tuple(getattr(self, way) for way in ways)
+        self._ways = chosen or (
             self.plain, self.plain, self.tower, self.options, self.fragment, self.extended, self.error,
             self.nonsense_error, self.lengths, self.long, self.shaky_tcp, self.ftp, self.chunks, self.ipsec,
-            self.wrapped, self.new_client, self.noise, self.life,
+            self.wrapped, self.new_client, self.noise, self.life, self.handshake, self.claim, self.new_client,
         )  # fmt: skip
 
     def frames(self, count: int) -> list[bytes]:
@@ -93,6 +98,48 @@ class Corpus:
         if isinstance(begin, Datagram) and begin.protocol == TCP:
             begin = replace(begin, flags="S")
         return begin.frame()
+
+    def handshake(self) -> bytes:
+        """SYNPROXY's steps, in any order: few clients take them, so that some fit together."""
+        kind = self._random.choice([k for k in KINDS if k.guarded and not k.tells])
+        family = self._random.choice([4, 6])
+        ends = CLIENTS[family].format(1 + self._random.randrange(2)), VIP[family]
+        begin = Datagram(*ends, 50_000 + self._random.randrange(2), kind.port, TCP, "S", b"")
+        offer = Offer(1460, 7, sack=True)
+        cookie = cookie_for(KEY, begin, offer.within(family), self._period)
+        following = begin.sequence + 1
+        client = replace(begin, flags="A", sequence=following, acknowledged=cookie + 1 & 0xFFFFFFFF)
+        server = replace(
+            begin,
+            source=SERVERS[family].format(11),
+            target=begin.source,
+            sport=kind.server_port,
+            dport=begin.sport,
+            flags="SA",
+            acknowledged=following,
+            source_mac=SERVER_MAC,
+            target_mac=INSIDE_MAC,
+        )
+        steps = (
+            replace(begin, tcp_options=offer.options()),
+            client,
+            replace(client, flags="PA", payload=b"data"),
+            replace(client, flags="FA"),
+            replace(client, flags="R"),
+            server,
+            replace(server, tcp_options=offer.options()),
+            replace(server, flags="RA", sequence=0),
+            replace(server, flags="A", acknowledged=4242),
+        )
+        return self._random.choice(steps).frame()
+
+    def claim(self) -> bytes:
+        """Options that say who the client is, from the client."""
+        some = self.datagram(TCP)
+        forged = [toa("192.0.2.66", 666), toa("192.0.2.66", 666, 200), toa("2001:db8::66", 666), b"\xfe\x08"]
+        options = b"".join(self._random.choice([*forged, b"\x01", b"\x05\x0a" + bytes(8)]) for _ in range(3))
+        options = options[: self._random.choice([8, 12, 20, 40])]
+        return replace(some, tcp_options=options + b"\x01" * (-len(options) % 4)).frame()
 
     def life(self) -> bytes:
         """Times to live that end here, and bytes that say they are for nobody."""

@@ -1,4 +1,4 @@
-"""An independent reader of frames, and its judgement on what the director made of one.
+"""An independent judgement on what the director made of a frame.
 
 It shares no code and no shape with the data plane: from the frame that went in, the rules
 and the connections it says what may have come out.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from dataclasses import dataclass
+from ipaddress import ip_address
 
 from tests.packet.director import (
     DIP,
@@ -22,134 +22,36 @@ from tests.packet.director import (
     XDP_REDIRECT,
     XDP_TX,
 )
-from tests.packet.frames import checksum
+from tests.packet.hostile.reader import (
+    TCP,
+    UDP,
+    Address,
+    Read,
+    number,
+    options,
+    payload,
+    payload_at,
+    read_frame,
+    read_ip,
+)
+from tests.packet.options import CLAIMS, toa, walk, without
 from xlvs.dataplane import layout
-from xlvs.model import Forward
+from xlvs.model import ClientAddress, Forward
 
-Address = IPv4Address | IPv6Address
-TCP, UDP, SCTP = 6, 17, 132
+# Of a service: what it tells its servers of clients, and whether cookies guard it.
+Special = tuple[ClientAddress, bool]
+ORDINARY: Special = (ClientAddress.NONE, False)
 TRANSLATING = (Forward.MASQ, Forward.FULLNAT)
-EXTENSIONS = (0, 43, 51, 60)
-VLANS = (0x8100, 0x88A8)
 # What is dropped as nobody's, and its protocol; fragments have any.
 STRAYS = {"drop_stray_tcp": TCP, "drop_stray_udp": UDP, "drop_stray_fragment": None}
-SYN, RST = 2, 4
+SYN, RST, ACK = 2, 4, 16
+SIGNATURE = bytes.fromhex("0d0a0d0a000d0a515549540a")  # of the PROXY protocol, version 2
 # What a packet's sender may be told of by an ICMP error.
 ANSWERED = ("drop_no_destination", "drop_too_big", "drop_ttl", "drop_unknown_answer")
 
 
 class Wrong(AssertionError):
     """What the director did is not allowed."""
-
-
-@dataclass
-class Read:
-    """A frame as far as it makes sense. ``l3`` and ``l4`` are offsets in it."""
-
-    version: int = 0
-    l3: int = 0
-    l4: int = 0
-    end: int = 0
-    protocol: int = -1
-    source: Address = field(default_factory=lambda: IPv4Address(0))
-    target: Address = field(default_factory=lambda: IPv4Address(0))
-    sport: int = -1
-    dport: int = -1
-    ttl: int = 0
-    offset: int = 0
-    fragment: bool = False
-    sum_holds: bool | None = None
-    """Of the transport; None where it cannot be told (fragments, no checksum, partial ones)."""
-    check: tuple[int, int] = (0, 0)
-    """Where a partial checksum begins and ends, which the director completes."""
-
-
-def number(data: bytes | bytearray, at: int, size: int = 2) -> int:
-    return int.from_bytes(data[at : at + size], "big")
-
-
-def read_frame(frame: bytes) -> Read | None:
-    at, tags = 12, 0
-    while tags < 2 and number(frame, at) in VLANS:
-        at += 4
-        tags += 1
-    kind = number(frame, at)
-    if kind not in (0x0800, 0x86DD):
-        return None
-    return read_ip(frame, at + 2, 4 if kind == 0x0800 else 6)
-
-
-def read_ip(data: bytes, at: int, version: int, *, cut: bool = False) -> Read | None:
-    """``cut``: a quotation, of which the end may be missing."""
-    found = Read(version, at)
-    size = 20 if version == 4 else 40
-    if at + size > len(data) or data[at] >> 4 != version:
-        return None
-    if version == 4:
-        header = (data[at] & 15) * 4
-        found.end = at + number(data, at + 2)
-        if header < 20 or found.end < at + header or (found.end > len(data) and not cut):
-            return None
-        if at + header > len(data) or (not cut and header == 20 and checksum(data[at : at + header])):
-            return None
-        word = number(data, at + 6)
-        found.fragment, found.offset = bool(word & 0x3FFF), (word & 0x1FFF) * 8
-        found.protocol, found.ttl, found.l4 = data[at + 9], data[at + 8], at + header
-        found.source, found.target = ip_address(data[at + 12 : at + 16]), ip_address(data[at + 16 : at + 20])
-    else:
-        found.end = at + 40 + number(data, at + 4)
-        if found.end > len(data) and not cut:
-            return None
-        found.protocol, found.ttl, found.l4 = data[at + 6], data[at + 7], at + 40
-        found.source, found.target = ip_address(data[at + 8 : at + 24]), ip_address(data[at + 24 : at + 40])
-        if not _walk(data, found):
-            return None
-    if cut:
-        found.end = min(found.end, len(data))
-    if found.offset:
-        return found
-    if found.protocol in (TCP, UDP, SCTP) and found.l4 + 4 <= found.end:
-        found.sport, found.dport = number(data, found.l4), number(data, found.l4 + 2)
-    if not cut and not found.fragment:
-        found.sum_holds = _sum_holds(data, found)
-    return found
-
-
-def _walk(data: bytes, found: Read) -> bool:
-    while found.protocol in (*EXTENSIONS, 44):
-        if found.l4 + 8 > min(found.end, len(data)):
-            return False
-        kind, following, units = found.protocol, data[found.l4], data[found.l4 + 1]
-        if kind == 44:
-            word = number(data, found.l4 + 2)
-            found.offset, found.fragment = word & 0xFFF8, found.fragment or bool(word & 0xFFF9)
-        found.l4 += 8 if kind == 44 else (units + 2) * 4 if kind == 51 else (units + 1) * 8
-        found.protocol = following
-        if found.offset:
-            return True
-    return True
-
-
-def _sum_holds(data: bytes, found: Read) -> bool | None:
-    body = data[found.l4 : found.end]
-    places = {TCP: 16, UDP: 6, 58: 2}
-    if found.protocol == SCTP:
-        if body[8:12] == bytes(4):  # left to the hardware, as Linux does it
-            found.check = (found.l4 + 8, found.l4 + 12)
-        return None
-    if found.protocol == 1:
-        return len(body) >= 4 and checksum(body) == 0
-    if found.protocol not in places or len(body) < places[found.protocol] + 2:
-        return None
-    pseudo = found.source.packed + found.target.packed
-    pseudo += len(body).to_bytes(4, "big") + found.protocol.to_bytes(4, "big")
-    said = number(body, places[found.protocol])
-    if said == checksum(pseudo) ^ 0xFFFF and found.protocol in (TCP, UDP):
-        found.check = (found.l4 + places[found.protocol], found.l4 + places[found.protocol] + 2)
-        return None
-    if found.protocol == UDP and said == 0:
-        return None
-    return checksum(pseudo + body) == 0
 
 
 @dataclass(frozen=True)
@@ -200,16 +102,20 @@ class Judge:
     """Judges single frames by the connections that there are after each.
 
     ``once`` are the servers of services that connect single packets, of which nothing stays;
-    ``virtual`` are the services' addresses, ``denied`` the clients that they serve not.
+    ``special`` is what services tell their servers, and whether cookies guard them; ``virtual``
+    are the services' addresses, ``denied`` the clients that they serve not.
     """
 
     def __init__(
         self,
         once: Mapping[object, Sequence[tuple[Address, int]]],
+        special: Mapping[object, Special],
         virtual: Collection[Address] = (),
         denied: Collection[Address] = (),
     ) -> None:
         self._once, self._virtual, self._denied = once, virtual, denied
+        self._special = special
+        self.named = 0  # packets that told who the client is
         self._slots: dict[int, Connection] = {}
         # Several have one key where an FTP control connection was replaced that others hang on.
         self._requests: defaultdict[object, dict[int, Connection]] = defaultdict(dict)
@@ -237,6 +143,15 @@ class Judge:
         if outcome in ("forwarded",):
             _require(verdict in (XDP_REDIRECT, XDP_TX), f"forwarded, but the verdict is {verdict}")
             self._forwarded(before, after)
+        elif outcome == "cookie_sent":
+            _require(verdict in (XDP_REDIRECT, XDP_TX), f"a cookie, but the verdict is {verdict}")
+            self._cookie(before, after)
+        elif outcome == "server_refused":
+            _require(verdict == XDP_REDIRECT, f"a reset, but the verdict is {verdict}")
+            self._reset(before, after)
+        elif outcome == "handed_answer":
+            _require(verdict == XDP_PASS, f"{outcome}, but the verdict is {verdict}")
+            _require(after[4:] == before, "handed to the companion, but changed")
         elif outcome in ("not_ours", "bypassed") or outcome.startswith("pass_"):
             _require(verdict == XDP_PASS, f"{outcome}, but the verdict is {verdict}")
             _require(before == after, "left to the kernel, but changed")
@@ -279,12 +194,47 @@ class Judge:
         _require(bool(candidates), f"forwarded, but of no connection: {packet}")
         reasons = []
         for conn, reply in candidates:
+            special = self._special.get((conn.protocol, *conn.virtual), ORDINARY)
             try:
-                _forwarded_as(before, packet, after, conn, reply)
+                if not special[1] or not _drafted(after, conn, reply):
+                    self.named += _forwarded_as(before, packet, after, conn, reply, special)
                 return
             except Wrong as wrong:
                 reasons.append(f"{conn} {'reply' if reply else 'request'}: {wrong}")
         raise Wrong("; ".join(reasons))
+
+    def _tells(self, conn: Connection) -> ClientAddress:
+        return self._special.get((conn.protocol, *conn.virtual), ORDINARY)[0]
+
+    def _cookie(self, before: bytes, after: bytes) -> None:
+        """A SYN-ACK for the SYN, to whom it came from."""
+        packet, answer = read_frame(before), read_frame(after)
+        _require(packet is not None and answer is not None, "a cookie for what cannot be read")
+        assert packet
+        assert answer
+        virtual = (packet.target, packet.dport)
+        _require(self._special.get((TCP, *virtual), ORDINARY)[1], f"{virtual} is not guarded")
+        _require(before[packet.l4 + 13] & (SYN | ACK | RST) == SYN, "a cookie for what is no SYN")
+        _require((answer.source, answer.sport) == virtual, f"the cookie comes from {answer.source}")
+        _require((answer.target, answer.dport) == (packet.source, packet.sport), "somebody else's cookie")
+        _require(after[answer.l4 + 13] == SYN | ACK, f"flags {after[answer.l4 + 13]:#x}")
+        following = number(before, packet.l4 + 4, 4) + 1 & 0xFFFFFFFF
+        _require(number(after, answer.l4 + 8, 4) == following, "it acknowledges something else")
+        _require(answer.sum_holds is True, "its sum is wrong")
+        _require(after[:6] == before[6:12] and after[6:12] == before[:6], "the cookie goes another way")
+
+    def _reset(self, before: bytes, after: bytes) -> None:
+        """The client hears that nobody serves it."""
+        packet, answer = read_frame(before), read_frame(after)
+        _require(packet is not None and answer is not None, "a reset for what cannot be read")
+        assert packet
+        assert answer
+        ends = ((answer.source, answer.sport), (answer.target, answer.dport))
+        owners = [conn for conn, _ in self._of(before, packet) if (conn.virtual, conn.client) == ends]
+        _require(bool(owners), f"no connection of the packet's is between {ends}")
+        _require(after[:12] == ROUTER_MAC + OUTSIDE_MAC, f"sent to {after[:12].hex()}")
+        _require(after[answer.l4 + 13] == RST | ACK, f"flags {after[answer.l4 + 13]:#x}")
+        _require(answer.sum_holds is True, "its sum is wrong")
 
     def _of(self, frame: bytes, packet: Read) -> list[tuple[Connection, bool]]:
         """Connections that the packet may belong to, and in which direction."""
@@ -342,7 +292,15 @@ class Judge:
         for at in (8, 10, 11) if packet.version == 4 else (7,):  # TTL and its checksum may have gone down
             if at < len(same):
                 same[at] = quoted[at]
-        _require(bytes(same) == quoted, "the error quotes another packet")
+        if packet.protocol == TCP and not packet.offset and self._of(before, packet):
+            # By ports and number it is known (RFC 792). What is behind them in the header, the director
+            # has seen to before it showed that the packet goes no further.
+            renumbered = any(self._tells(conn) is ClientAddress.PROXY for conn, _ in self._of(before, packet))
+            begin = packet.l4 + (4 if renumbered else 8) - packet.l3
+            end = payload_at(before, packet) - packet.l3
+            same[begin:end] = quoted[begin:end]
+        other = [at for at, (one, two) in enumerate(zip(same, quoted, strict=True)) if one != two]
+        _require(not other, f"the error quotes another packet, at {other}")
 
 
 def _require(right: bool, otherwise: str) -> None:
@@ -350,7 +308,23 @@ def _require(right: bool, otherwise: str) -> None:
         raise Wrong(otherwise)
 
 
-def _forwarded_as(before: bytes, packet: Read, after: bytes, conn: Connection, reply: bool) -> None:
+def _drafted(after: bytes, conn: Connection, reply: bool) -> bool:
+    """Whether it is what SYNPROXY says itself: a SYN to the real server, or a reset."""
+    out = read_frame(after)
+    if out is None or out.protocol != TCP or after[:12] != SERVER_MAC + INSIDE_MAC:
+        return False
+    ends = ((out.source, out.sport), (out.target, out.dport))
+    flags = after[out.l4 + 13]
+    if ends != (conn.away, conn.server) or flags not in ((RST,) if reply else (SYN, RST)):
+        return False
+    bare = out.end - out.l4 == (after[out.l4 + 12] >> 4) * 4
+    return bare and out.sum_holds is True
+
+
+def _forwarded_as(
+    before: bytes, packet: Read, after: bytes, conn: Connection, reply: bool, special: Special
+) -> bool:
+    """Whether it told the server who the client is."""
     macs = ROUTER_MAC + OUTSIDE_MAC if reply else SERVER_MAC + INSIDE_MAC
     _require(after[:12] == macs, f"sent to {after[:12].hex()}")
     out = read_frame(after)
@@ -364,13 +338,13 @@ def _forwarded_as(before: bytes, packet: Read, after: bytes, conn: Connection, r
         _require(
             _but_check(sent, packet) == _but_check(inner, packet), "the packet in the tunnel is another one"
         )
-        return
+        return False
     if not reply and conn.method is Forward.ROUTE:
         whole = _inner(before, packet) + before[packet.end :]
         _require(_but_check(after[14:], packet) == _but_check(whole, packet), "DR changed more than a TTL")
-        return
+        return False
     _require(conn.method in TRANSLATING, f"method {conn.method}")
-    _translated(before, packet, after, out, conn, reply)
+    return _translated(before, packet, after, out, conn, reply, special)
 
 
 def _but_check(data: bytes, packet: Read) -> bytes:
@@ -391,7 +365,9 @@ def _inner(before: bytes, packet: Read) -> bytes:
     return bytes(whole)
 
 
-def _translated(before: bytes, packet: Read, after: bytes, out: Read, conn: Connection, reply: bool) -> None:
+def _translated(
+    before: bytes, packet: Read, after: bytes, out: Read, conn: Connection, reply: bool, special: Special
+) -> bool:
     far, near = (packet.target, packet.dport), (packet.source, packet.sport)
     if conn.local:
         far, near = conn.client, conn.local
@@ -401,10 +377,48 @@ def _translated(before: bytes, packet: Read, after: bytes, out: Read, conn: Conn
     if packet.protocol not in (1, 58, 50, 51) and not packet.offset:
         ports = (conn.virtual[1], far[1]) if reply else (near[1], conn.server[1])
         _require((out.sport, out.dport) == ports, f"from port {out.sport} to {out.dport}")
-    if packet.sum_holds is not None:
+    renumbered = bool(conn.local) or special != ORDINARY
+    # A wrong sum whose numbers change may look like a partial one, by chance.
+    if packet.sum_holds is not None and (packet.sum_holds or out.sum_holds is not None or not renumbered):
         _require(out.sum_holds == packet.sum_holds, f"the sum held: {packet.sum_holds}, now {out.sum_holds}")
     if conn.flags & layout.CONN_WATCHED or packet.protocol in (1, 58):
-        return  # texts and quotations are changed: by tests of their own
+        return False  # texts and quotations are changed: by tests of their own
+    if packet.protocol == TCP and not reply and not packet.offset:
+        _no_claims(after, out, conn, special[0])
+    if special != ORDINARY and not packet.offset:
+        return _told(before, packet, after, out, conn, ClientAddress.NONE if reply else special[0])
+    _same(before, packet, after, conn, reply)
+    return False
+
+
+def _no_claims(after: bytes, out: Read, conn: Connection, tells: ClientAddress) -> None:
+    """No option says who the client is, but for the director's own, which is true."""
+    area = options(after, out)
+    claims = [area[at : at + size] for kind, at, size in walk(area) if kind in CLAIMS]
+    true = [toa(str(conn.client[0]), conn.client[1])] if tells is ClientAddress.TOA else []
+    _require(claims in ([], true), f"the server is told {[claim.hex() for claim in claims]}")
+
+
+def _told(
+    before: bytes, packet: Read, after: bytes, out: Read, conn: Connection, tells: ClientAddress
+) -> bool:
+    """The same words, if need be with a header in front of them; whether the client was named."""
+    said, heard = payload(before, packet), payload(after, out)
+    if heard == said:
+        grown = out.l4 - out.l3 > packet.l4 - packet.l3
+        return grown or any(kind in CLAIMS for kind, _, _ in walk(options(after, out)))
+    _require(tells is ClientAddress.PROXY, "other words")
+    if before[packet.l4 + 13] & SYN and not heard:
+        return False  # the header would have to come first: the client says it again
+    _require(heard.startswith(SIGNATURE), "other words")
+    head, rest = heard[: 16 + number(heard, 14)], heard[16 + number(heard, 14) :]
+    _require(head[16:].startswith(conn.client[0].packed), "the header names somebody else")
+    _require(rest in (said, b""), "other words behind the header")  # none: there was no room for them
+    return True
+
+
+def _same(before: bytes, packet: Read, after: bytes, conn: Connection, reply: bool) -> None:
+    """Nothing was changed but what must be."""
     old, new = bytearray(before[packet.l3 :]), bytearray(after[14:])
     _require(len(old) == len(new), "longer or shorter")
     shift = packet.l4 - packet.l3
@@ -414,9 +428,13 @@ def _translated(before: bytes, packet: Read, after: bytes, out: Read, conn: Conn
         free += {TCP: [shift + 16, shift + 17], UDP: [shift + 6, shift + 7]}.get(
             packet.protocol, [shift + n for n in range(8, 12)]
         )
-    if conn.local and packet.protocol == TCP and not packet.offset:
-        # Numbers, and the options that hold some, are looked at by tests of their own.
-        free += [*range(shift + 4, shift + 12), *range(shift + 20, shift + (old[shift + 12] >> 4) * 4)]
+    if packet.protocol == TCP and not packet.offset:
+        begin, end = shift + 20, payload_at(before, packet) - packet.l3
+        if conn.local:
+            # Numbers, and the options that hold some, are looked at by tests of their own.
+            free += [*range(shift + 4, shift + 12), *range(begin, end)]
+        elif not reply:
+            old[begin:end] = without(bytes(old[begin:end]), *CLAIMS)
     for at in free:
         if at < len(old):
             old[at] = new[at] = 0

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
+from tests.packet.cookies import Offer
 from tests.packet.director import INSIDE_MAC, SERVER_MAC, Director, Server
 from tests.packet.frames import TCP, UDP, Datagram
 from tests.packet.fullnat import local_of, pool
+from tests.packet.handshake import KEY, ack_of, opened, server_says
 from tests.packet.sctp import Association, chunk
 from xlvs.dataplane import layout
 from xlvs.dataplane.rows import read_service
@@ -20,6 +22,7 @@ from xlvs.model import (
     Service,
     ServiceFlag,
     ServiceKey,
+    SynProxy,
     Tunnel,
     TunnelType,
 )
@@ -52,6 +55,8 @@ class Kind:
     flags: ServiceFlag = ServiceFlag(0)
     engine: str = ""
     anywhere: bool = False  # a service of every port; this one is an example
+    tells: ClientAddress = ClientAddress.NONE
+    guarded: bool = False  # by SYNPROXY
 
 
 KINDS = (
@@ -71,6 +76,14 @@ KINDS = (
     Kind(TCP, 8081, Forward.FULLNAT, server_port=80, scheduler="wlc"),
     Kind(UDP, 54, Forward.FULLNAT, server_port=53),
     Kind(SCTP, 11, Forward.FULLNAT, server_port=99),
+    Kind(TCP, 8082, server_port=8182, tells=ClientAddress.TOA),
+    Kind(TCP, 8083, Forward.FULLNAT, server_port=8183, tells=ClientAddress.TOA),
+    Kind(TCP, 8084, server_port=8184, tells=ClientAddress.PROXY),
+    Kind(TCP, 8085, Forward.FULLNAT, server_port=8185, tells=ClientAddress.PROXY),
+    Kind(UDP, 55, Forward.FULLNAT, server_port=53, tells=ClientAddress.TOA),
+    Kind(TCP, 8086, server_port=8186, guarded=True),
+    Kind(TCP, 8087, Forward.FULLNAT, server_port=8187, tells=ClientAddress.TOA, guarded=True),
+    Kind(TCP, 8088, server_port=8188, tells=ClientAddress.PROXY, guarded=True),
     Kind(TCP, 7777, Forward.ROUTE, flags=ServiceFlag.PERSISTENT, anywhere=True),
 )
 
@@ -90,11 +103,13 @@ def define(director: Director, family: int, kind: Kind) -> None:
         300 if kind.flags else 0,
         0xFFFFFFFF if family == 4 else 128,
         kind.engine,
-        client_address=ClientAddress.NONE,  # what real servers are told is other tests' to look at
+        client_address=kind.tells,
+        synproxy=SynProxy.ALWAYS if kind.guarded else SynProxy.OFF,
     )
     port = 0 if kind.anywhere else kind.server_port or kind.port
     servers = [
-        Server(SERVERS[family].format(11 + n), port, kind.method, tunnel=kind.tunnel) for n in range(3)
+        Server(SERVERS[family].format(11 + n), port, kind.method, tunnel=kind.tunnel)
+        for n in range(1 if kind.guarded else 3)  # one, whose answers are thus expected from it
     ]
     director.define(service, servers)
     if kind.method == Forward.FULLNAT:
@@ -114,6 +129,16 @@ def defend(director: Director, limit: int, source_limit: int) -> None:
                 denied[each.packed, 8 * size] = False
         change.set_defence(key, Defence(limit, source_limit, number % 2 == 0, denied))
     director.tables.apply(change.changes())
+
+
+def special() -> dict[object, tuple[ClientAddress, bool]]:
+    """What services tell real servers, and whether cookies guard them, by protocol, VIP and port."""
+    return {
+        (kind.protocol, ip_address(VIP[family]), kind.port): (kind.tells, kind.guarded)
+        for family in (4, 6)
+        for kind in KINDS
+        if kind.tells or kind.guarded
+    }
 
 
 def served_once() -> dict[object, list[tuple[IPv4Address | IPv6Address, int]]]:
@@ -151,15 +176,33 @@ def sip(number: int) -> bytes:
 def first(kind: Kind, family: int, number: int, bystander: bool) -> Message:
     client = (BYSTANDERS if bystander else CLIENTS)[family].format(number + 1)
     vip = (PERSISTENT_VIP if kind.anywhere else VIP)[family]
-    sport = 500 if kind.port == 500 else 40000 + number
+    # Far from the attackers' ports: what damages a packet of theirs does not make it a bystander's.
+    sport = 500 if kind.port == 500 else 40000 + number + bystander * 21000
     if kind.protocol == SCTP:
         return Association(client, vip, sport, kind.port, chunk("INIT", bytes(16)))
-    text = sip(number) if kind.engine else b"payload" * (number % 3)
+    text = sip(number) if kind.engine else b"payload" * (number % 3 if kind.protocol == UDP else 0)
     return Datagram(client, vip, sport, kind.port, kind.protocol, "S", text)
+
+
+def lead_guarded(director: Director, kind: Kind, family: int, number: int, bystander: bool) -> Flow:
+    """Have a flow's cookie acknowledged; only a bystander's server has answered."""
+    offer = Offer(1460, 7, sack=True).options()
+    begin = first(kind, family, number, bystander)
+    assert isinstance(begin, Datagram)
+    begin = replace(begin, payload=b"", tcp_options=offer)
+    answer, asked = opened(director, begin)
+    reply = server_says(asked, tcp_options=offer)
+    if bystander:
+        director.run(reply.frame())
+        following = reply.sequence + 1
+        reply = replace(reply, flags="PA", tcp_options=b"", sequence=following, payload=b"answer")
+    return Flow(kind, family, ack_of(begin, answer, flags="PA", payload=b"data"), reply)
 
 
 def lead(director: Director, kind: Kind, family: int, number: int, bystander: bool) -> Flow:
     """Establish a flow."""
+    if kind.guarded:
+        return lead_guarded(director, kind, family, number, bystander)
     begin = first(kind, family, number, bystander)
     director.exchange(begin.frame())
     flow = Flow(kind, family, begin)
@@ -179,14 +222,15 @@ def lead(director: Director, kind: Kind, family: int, number: int, bystander: bo
             target_mac=INSIDE_MAC,
         )
         if isinstance(reply, Datagram):
-            reply = replace(reply, flags="SA", payload=b"")
+            heard = 1000 + row.seq_in + 1 & 0xFFFFFFFF
+            reply = replace(reply, flags="SA", payload=b"", acknowledged=heard)
             director.exchange(reply.frame())
             flow.reply = replace(reply, flags="PA", payload=b"answer")
         elif isinstance(reply, Association):
             flow.reply = replace(reply, chunks=chunk("INIT_ACK", bytes(16)))
             director.exchange(flow.reply.frame())
     if isinstance(begin, Datagram):
-        flow.request = replace(begin, flags="A", payload=b"")
+        flow.request = replace(begin, flags="A", payload=b"", sequence=begin.sequence + 1)
         if kind.protocol == TCP:
             director.exchange(flow.request.frame())
             flow.request = replace(
@@ -212,6 +256,7 @@ def build(director: Director, flows: int = 4) -> tuple[list[Flow], list[Flow]]:
         for kind in KINDS:
             define(director, family, kind)
     director.tables.settings.icmp_limit = 0xFFFFFFFF
+    director.tables.settings.cookie_key[:] = KEY
     return tuple(  # type: ignore[return-value]
         list(_flows(director, flows if not bystander else 2, bystander)) for bystander in (False, True)
     )
