@@ -35,19 +35,34 @@ def claim(kind: int, ipv6: bool) -> str:
 @pytest.fixture(scope="module")
 def made() -> Iterator[build.Lab]:
     with labs.lab(Method.FULLNAT, 1, ipv6=True) as built:
-        mac = json.loads(built.run("client", ["ip", "-json", "link", "show", "eth0"]))[0]["address"]
         for address in OWN:
-            built.run("router", ["ip", "neighbour", "replace", address, "lladdr", mac, "dev", "eth0"])
+            answer_to(built, "router", address, mac_of(built, "client", "eth0"))
         yield built
+
+
+def mac_of(made: build.Lab, node: str, interface: str) -> str:
+    shown = made.run(node, ["ip", "-json", "link", "show", interface])
+    return str(json.loads(shown)[0]["address"])
+
+
+def answer_to(made: build.Lab, node: str, address: str, mac: str) -> None:
+    """Where a node finds an address that nobody answers for."""
+    made.run(node, ["ip", "neighbour", "replace", address, "lladdr", mac, "dev", "eth0"])
 
 
 @contextmanager
 def forging(made: build.Lab, ipv6: bool) -> Iterator[subprocess.Popen[str]]:
-    shown = made.run("router", ["ip", "-json", "link", "show", "eth0"])
-    router = json.loads(shown)[0]["address"]
-    words = ["eth0", router, OWN[ipv6], made.topology.vips[ipv6], str(PORT)]
+    """The forger on the client, through the router."""
+    target = made.topology.vips[ipv6]
+    with forger(made, "client", "eth0", mac_of(made, "router", "eth0"), OWN[ipv6], target) as process:
+        yield process
+
+
+@contextmanager
+def forger(made: build.Lab, node: str, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """The forger on a node; the words are forger.py's."""
     with subprocess.Popen(
-        namespaces.inside(made.namespace("client"), [sys.executable, FORGER, *words]),
+        namespaces.inside(made.namespace(node), [sys.executable, FORGER, *words, str(PORT)]),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -66,7 +81,7 @@ def attempt(process: subprocess.Popen[str], what: Attempt) -> str:
     return process.stdout.readline().strip()
 
 
-def logged(made: build.Lab, port: int, patience: float = 5.0) -> list[tuple[str, int]]:
+def logged(made: build.Lab, port: int, patience: float = 30.0) -> list[tuple[str, int]]:
     """The log's last line, as soon as there is one of that port."""
     deadline = time.monotonic() + patience
     while True:
@@ -118,6 +133,29 @@ def test_where_nobody_is_told_a_claim_is_not_believed_either(made: build.Lab, ip
                 assert address in made.topology.director.addresses, what
     finally:
         tell(made, ipv6, "default")
+
+
+@families
+def test_without_a_director_between_the_same_claims_are_believed(made: build.Lab, ipv6: bool) -> None:
+    """What the other tests would see: the forger beside the real server, not believed, then believed."""
+    target = made.topology.rip(1, ipv6)
+    own = str(ip_address(target) + 50)
+    ends = ("eth1", mac_of(made, "rs1", "eth0"), own, target)
+    answer_to(made, "rs1", own, mac_of(made, "inside", "eth1"))
+    detach = ["toa", "detach", "--cgroup", made.cgroup(1)]
+    attach = ["toa", "attach", "--cgroup", made.cgroup(1), "--from", f"{own}/{128 if ipv6 else 32}"]
+    what: Attempt = dict.fromkeys(("ack", "data"), claim(254, ipv6))
+    with forger(made, "inside", *ends) as process:
+        assert attempt(process, {**what, "port": 37_000 + ipv6}) == "HTTP/1.1 200 OK"
+        assert logged(made, 37_000 + ipv6) == [(own, 37_000 + ipv6)]
+        labs.xlvs(made, "rs1", *detach)
+        labs.xlvs(made, "rs1", *attach)
+        try:
+            assert attempt(process, {**what, "port": 37_002 + ipv6}) == "HTTP/1.1 200 OK"
+            assert logged(made, 666) == [(CLAIMED[ipv6], 666)]
+        finally:
+            labs.xlvs(made, "rs1", *detach)
+            labs.xlvs(made, "rs1", *made.toa_command(1))
 
 
 @families
