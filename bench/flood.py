@@ -30,9 +30,9 @@ KINDS = {
 
 
 @contextmanager
-def flooded(made: build.Lab, kind: str) -> Iterator[None]:
-    """Frames of this kind arrive at the director all the time."""
-    flood = _Flood(made, kind)
+def flooded(made: build.Lab, kind: str, target: str = VIP4) -> Iterator[None]:
+    """Frames of this kind arrive at the director all the time, for the VIP or another address."""
+    flood = _Flood(made, kind, target)
     worker = threading.Thread(target=flood.run)
     worker.start()
     try:
@@ -45,13 +45,13 @@ def flooded(made: build.Lab, kind: str) -> Iterator[None]:
 
 
 class _Flood:
-    def __init__(self, made: build.Lab, kind: str) -> None:
+    def __init__(self, made: build.Lab, kind: str, target: str) -> None:
         self._switch = made.namespace(SWITCH)
         addresses = json.loads(made.run("director", ["ip", "-j", "link", "show", "eth0"]))
         mac = bytes.fromhex(addresses[0]["address"].replace(":", ""))
         protocol, port, flags, fragment = KINDS[kind]
         source = bytes.fromhex("0200000000f1")
-        self._load = Load(source, mac, VIP4, port, protocol, fresh=True, flags=flags, fragment=fragment)
+        self._load = Load(source, mac, target, port, protocol, fresh=True, flags=flags, fragment=fragment)
         self.began, self.over = threading.Event(), threading.Event()
         self.trouble: list[BaseException] = []
 

@@ -16,6 +16,17 @@ from xlvs.lab import build
 from xlvs.lab.topology import VIP4, Method
 
 REQUESTS = 300
+# As the kernel's documentation has it: SYNs are left to no connection, and what has none is proxied.
+_PEER = """
+table ip peer {
+  chain early { type filter hook prerouting priority raw; tcp dport 80 tcp flags syn notrack; }
+  chain onward {
+    type filter hook forward priority filter;
+    tcp dport 80 ct state invalid,untracked synproxy mss 1460 wscale 7 timestamp sack-perm
+    ct state invalid drop
+  }
+}
+"""
 
 
 @dataclass(frozen=True)
@@ -26,6 +37,7 @@ class Weather:
     flood: str = ""
     synproxy: bool = False
     drop_entry: bool = False
+    peer: bool = False  # no xlvs: the kernel's own SYNPROXY, by nftables, on the way to one real server
 
 
 WEATHERS = (
@@ -33,6 +45,7 @@ WEATHERS = (
     Weather("quiet, SYNPROXY", synproxy=True),
     Weather("SYN flood", "SYN"),
     Weather("SYN flood, SYNPROXY", "SYN", synproxy=True),
+    Weather("SYN flood, nftables synproxy", "SYN", peer=True),
     Weather("ACK flood", "ACK"),
     Weather("ACK flood, tcp_drop_entry", "ACK", drop_entry=True),
     Weather("RST flood", "RST"),
@@ -54,14 +67,16 @@ class Noticed:
 
 
 def measure() -> Iterator[Noticed]:
-    """Each weather in a lab of FULLNAT of its own."""
+    """Each weather in a lab of its own: of FULLNAT, or of a mere router between clients and servers."""
     for weather in WEATHERS:
-        with _lab() as lab:
-            _xlvs(lab, "sysctl", f"tcp_drop_entry={weather.drop_entry:d}")
+        with _router() if weather.peer else _lab() as lab:
+            if not weather.peer:
+                _xlvs(lab, "sysctl", f"tcp_drop_entry={weather.drop_entry:d}")
             if weather.synproxy:
                 _xlvs(lab, "ipvsadm", "-E", "-t", f"{VIP4}:80", "-s", "rr", "-j", "enable")
-            with flooded(lab, weather.flood) if weather.flood else nullcontext():
-                yield _notice(lab, weather.name)
+            target = lab.topology.rip(1) if weather.peer else VIP4
+            with flooded(lab, weather.flood, target) if weather.flood else nullcontext():
+                yield _notice(lab, weather, target)
 
 
 def lines(found: list[Noticed]) -> list[str]:
@@ -82,9 +97,10 @@ def main(as_json: bool) -> int:
     return int(any(each.failed for each in found if "SYNPROXY" in each.name or "entry" in each.name))
 
 
-def _notice(lab: build.Lab, name: str) -> Noticed:
-    before, start, ticks = _packets(lab), time.monotonic(), _ticks()
-    url = f"{lab.topology.url()}/?[1-{REQUESTS}]"
+def _notice(lab: build.Lab, weather: Weather, target: str) -> Noticed:
+    packets, connections = (_routed, _tracked) if weather.peer else (_packets, _connections)
+    before, start, ticks = packets(lab), time.monotonic(), _ticks()
+    url = f"http://{target}/?[1-{REQUESTS}]"
     command = ["curl", "-sS", "--max-time", "30", "-H", "Connection: close", "-o", "/dev/null"]
     command += ["-w", "%{http_code} %{time_total}\n", url]
     done = subprocess.run(lab.typed("client", command), capture_output=True, text=True, check=False)
@@ -93,12 +109,12 @@ def _notice(lab: build.Lab, name: str) -> Noticed:
     seconds = time.monotonic() - start
     busy, all_of_it = (now - then for now, then in zip(_ticks(), ticks, strict=True))
     return Noticed(
-        name,
+        weather.name,
         statistics.median(took),
         took[len(took) * 99 // 100],
         REQUESTS - len(took),
-        (_packets(lab) - before) / seconds,
-        int(_status(lab)["connections"]["used"]),
+        (packets(lab) - before) / seconds,
+        connections(lab),
         busy / all_of_it,
     )
 
@@ -108,6 +124,22 @@ def _lab() -> Iterator[build.Lab]:
     lab = build.Lab(f"floods{os.getpid()}", Method.FULLNAT, 2, False)
     build.up(lab)
     try:
+        yield lab
+    finally:
+        build.down(lab)
+
+
+@contextmanager
+def _router() -> Iterator[build.Lab]:
+    """The machines of a lab of NAT, the director a router with the kernel's SYNPROXY."""
+    lab = build.Lab(f"floods{os.getpid()}", Method.NAT, 2, False)
+    build.reserve(lab)
+    try:
+        build.machines(lab)
+        director = lab.topology.director.addresses[0]
+        lab.run("router", ["ip", "route", "add", f"{lab.topology.rip(1)}/32", "via", director])
+        lab.run("director", ["nft", "-f", "-"], _PEER)
+        lab.run("director", ["sysctl", "-q", "net.netfilter.nf_conntrack_tcp_loose=0"])
         yield lab
     finally:
         build.down(lab)
@@ -126,6 +158,19 @@ def _packets(lab: build.Lab) -> int:
     counts: dict[str, dict[str, int]] = json.loads(_xlvs(lab, "status", "--json"))["packets"]
     # What the companion gets is counted there once more.
     return sum(each["count"] for name, each in counts.items() if not name.startswith("handed_"))
+
+
+def _connections(lab: build.Lab) -> int:
+    return int(_status(lab)["connections"]["used"])
+
+
+def _routed(lab: build.Lab) -> int:
+    (link,) = json.loads(lab.run("director", ["ip", "-j", "-s", "link", "show", "eth0"]))
+    return int(link["stats64"]["rx"]["packets"])
+
+
+def _tracked(lab: build.Lab) -> int:
+    return int(lab.run("director", ["sysctl", "-n", "net.netfilter.nf_conntrack_count"]))
 
 
 def _ticks() -> tuple[int, int]:
