@@ -98,7 +98,7 @@ static __always_inline bool skb_acknowledge(struct __sk_buff *skb, struct packet
 					    const struct xlvs_conn *conn, __u32 old_size, __u8 kind,
 					    __u32 *acknowledged)
 {
-	__u32 header = p->family == XLVS_IPV4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	__u32 header = ip_header_size(p->family);
 	__be32 *old = (__be32 *)notes->offered.text, *tcp = notes->answers[0];
 	const struct stamps *stamps = stamps_of(conn);
 	struct draft *s = &notes->draft;
@@ -141,13 +141,8 @@ static __always_inline bool skb_cross(struct __sk_buff *skb, struct packet *p, _
 	    bpf_skb_change_proto(skb, bpf_htons(ipv4 ? ETH_P_IP : ETH_P_IPV6), 0))
 		return false;
 	p->family = family;
-	p->l4 = p->l3 + (ipv4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr));
+	p->l4 = p->l3 + ip_header_size(family);
 	return true;
-}
-
-static __always_inline __u32 address_size(__u8 family)
-{
-	return family == XLVS_IPV4 ? 4 : 16;
 }
 
 /* Make that ACK one for the client, from the VIP. */

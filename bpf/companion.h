@@ -59,7 +59,7 @@ static __always_inline int companion_drop(enum xlvs_outcome outcome)
 static __always_inline bool skb_set_address(struct __sk_buff *skb, const struct packet *p, __u32 at,
 					    const __u8 *old, const __u8 *new)
 {
-	__u32 size = p->family == XLVS_IPV4 ? 4 : 16;
+	__u32 size = address_size(p->family);
 	__s64 diff = bpf_csum_diff((__be32 *)old, size, (__be32 *)new, size, 0);
 	__u64 flags = BPF_F_PSEUDO_HDR | (p->protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0);
 
@@ -137,7 +137,7 @@ static __noinline bool skb_translate(struct __sk_buff *skb, const struct packet 
 				     const struct xlvs_conn *conn)
 {
 	__u32 addresses = p->l3 + (p->family == XLVS_IPV4 ? 12 : 8);
-	__u32 size = p->family == XLVS_IPV4 ? 4 : 16;
+	__u32 size = address_size(p->family);
 	struct translation t = {};
 
 	if (reply)

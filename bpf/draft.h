@@ -99,7 +99,7 @@ __noinline int draft_write(struct xdp_md *ctx)
 	if (!notes)
 		return 0;
 	p = &notes->packet;
-	header = p->family == XLVS_IPV4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	header = ip_header_size(p->family);
 	length = sizeof(struct tcphdr) + (notes->draft.words & 7) * 4;
 	if (!draft_fit(ctx, p, notes, header, p->l3 + header + length))
 		return 0;

@@ -261,7 +261,7 @@ static __always_inline void account_error(const struct packet *p, __u32 dest_row
 	__u32 quote = p->family == XLVS_IPV4 ? QUOTE4 : QUOTE6;
 	__u32 headers = sizeof(struct icmp_header);
 
-	headers += p->family == XLVS_IPV4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	headers += ip_header_size(p->family);
 	if (dest && dest->flags & XLVS_DEST_AVAILABLE)
 		account(dest, dest_row, true, headers + (p->length < quote ? p->length : quote));
 }

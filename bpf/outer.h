@@ -15,7 +15,7 @@
 /* Size of the outer IP header. */
 static __always_inline __u32 tunnel_header(const struct xlvs_dest *dest)
 {
-	return dest->family == XLVS_IPV4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	return ip_header_size(dest->family);
 }
 
 /* What the outer header takes from inside, and what it says comes next. */

@@ -79,6 +79,17 @@ struct quote {
 	bool dont_fragment; /* said by the quoted header; always, in IPv6 */
 };
 
+static __always_inline __u32 address_size(__u8 family)
+{
+	return family == XLVS_IPV4 ? 4 : 16;
+}
+
+/* Size of an IP header without options or extensions. */
+static __always_inline __u32 ip_header_size(__u8 family)
+{
+	return family == XLVS_IPV4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+}
+
 enum relay {
 	RELAY_WHOLE, /* a whole packet, behind whatever headers */
 	RELAY_FIRST, /* a first fragment */

@@ -118,9 +118,8 @@ static __always_inline int handle_special(struct xdp_md *ctx, const struct xlvs_
 		return is_ipsec(p->protocol) ? pass_as(XLVS_NOT_OURS) : offer_new(ctx, p, set);
 	if (!is_reply(&flow) && denied_by_now(flow.conn->dest))
 		return drop_as(XLVS_DROP_DENIED);
-	if (!read && needs_opening(ctx, p, &flow))
-		return opening_on(ctx, p, &flow,
-				  false); /* and from there to FTP's, if it is that */
+	if (!read && needs_opening(ctx, p, &flow)) /* from there to FTP's, if it is that */
+		return opening_on(ctx, p, &flow, false);
 	if (has_watched_headers(p, flow.conn) || flow.conn->flags & XLVS_CONN_OTHER_FAMILY)
 		return relay_on(ctx, notes, &flow, RELAY_WHOLE, p->length, once);
 	if (flow.conn->flags & XLVS_CONN_SYNPROXY && !rescale_window(ctx, p, &flow))

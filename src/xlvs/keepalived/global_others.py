@@ -71,7 +71,6 @@ def needed(missing: str, low: int, high: int, refusal: str) -> Callable[[Line], 
     return kind
 
 
-_AUTO = bounded(-1, 99, "max_auto_priority '{word}' must be in [0, 99] (or -1 to disable) - ignoring")
 OTHERS: dict[str, Row] = {
     **process("vrrp"),
     **process("checker"),

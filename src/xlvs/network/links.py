@@ -82,10 +82,6 @@ class Links:
         """The interface of that name."""
         return next((link for link in self._links.values() if link.name == name), None)
 
-    def by_index(self, index: int) -> Link | None:
-        """The interface of that number."""
-        return self._links.get(index)
-
     def __iter__(self) -> Iterator[Link]:
         return iter(list(self._links.values()))
 

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 
 from xlvs.daemon.checks.events import READ, Events
-from xlvs.daemon.checks.sockets import Unasked, echo_socket, failure, prepared
+from xlvs.daemon.checks.sockets import Asking, echo_socket, failure, prepared
 from xlvs.health.answers import Answer
 from xlvs.health.checks import NetworkCheck, PingCheck
 from xlvs.health.datagrams import Exchange
@@ -14,21 +14,18 @@ from xlvs.health.datagrams import Exchange
 _LONGEST = 65536
 
 
-class Datagram:
-    """One attempt. ``done`` is called once, unless it is closed before."""
+class Datagram(Asking):
+    """One attempt."""
 
-    __slots__ = ("_done", "_events", "_exchange", "_socket", "_timer")
+    __slots__ = ("_exchange",)
 
     def __init__(
         self, events: Events, check: NetworkCheck, done: Callable[[Answer], None], exchange: Exchange
     ) -> None:
-        self._events, self._done, self._exchange = events, done, exchange
-        try:
-            ping = isinstance(check, PingCheck)
-            self._socket = echo_socket(check) if ping else prepared(check, socket.SOCK_DGRAM)
-        except Unasked as refusal:
-            answer = refusal.answer
-            self._timer = events.at(events.now(), lambda: done(answer))
+        super().__init__(events, done)
+        self._exchange = exchange
+        ping = isinstance(check, PingCheck)
+        if not self._opened(lambda: echo_socket(check) if ping else prepared(check, socket.SOCK_DGRAM)):
             return
         events.watch(self._socket.fileno(), READ, self._ready)
         self._timer = events.at(events.now() + check.timeout, lambda: self._finish(exchange.silence))
@@ -36,20 +33,7 @@ class Datagram:
             self._socket.connect((str(check.address), 0 if ping else check.port))
             self._socket.send(exchange.request)
         except OSError as error:
-            answer = failure(error.errno or 0, "cannot send")
-            self._timer.cancel()
-            self._timer = events.at(events.now(), lambda: self._finish(answer))
-
-    def close(self) -> None:
-        """End it without an answer."""
-        self._timer.cancel()
-        if hasattr(self, "_socket") and self._socket.fileno() >= 0:
-            self._events.forget(self._socket.fileno())
-            self._socket.close()
-
-    def _finish(self, answer: Answer) -> None:
-        self.close()
-        self._done(answer)
+            self._finish_soon(failure(error.errno or 0, "cannot send"))
 
     def _ready(self) -> None:
         while True:

@@ -13,6 +13,15 @@ _PERIOD = 0.25  # seconds between two looks: a stat of each file is all that one
 _LONGEST = 64  # bytes read of a file: more than a number needs
 
 
+def read(path: str) -> int | None:
+    """The number in this file, None where it cannot be read."""
+    try:
+        with Path(path).open("rb") as file:
+            return number(file.read(_LONGEST).decode("ascii", "replace"))
+    except OSError:
+        return None
+
+
 class Watcher:
     """Knows each file's number (``values``), and calls ``told(name)`` when one changes."""
 
@@ -58,10 +67,5 @@ class Watcher:
         if name in self._seen and self._seen[name] == signature:
             return False
         self._seen[name] = signature
-        try:
-            with Path(path).open("rb") as file:
-                text = file.read(_LONGEST).decode("ascii", "replace")
-        except OSError:
-            text = ""
-        self.values[name] = number(text)
+        self.values[name] = read(path) or 0
         return True

@@ -29,6 +29,8 @@ _WORDS: dict[type[AnyCheck], tuple[str, str]] = {
     AgentCheck: ("AGENT_CHECK", "AGENT_CHECK on service {} success."),
 }
 
+_CONNECTIONS: dict[type[AnyCheck], str] = {TcpCheck: "TCP", UdpCheck: "UDP", PingCheck: "ICMP"}
+
 
 def turned(check: AnyCheck, where: str, up: bool, tries: int) -> str:
     """A verdict changed: ``tries`` were the retries before a failure counted."""
@@ -45,12 +47,8 @@ def turned(check: AnyCheck, where: str, up: bool, tries: int) -> str:
 
 def failed(check: AnyCheck, where: str, text: str) -> str:
     """One attempt failed (said of all of them with log_all_failures)."""
-    if isinstance(check, TcpCheck):
-        return f"TCP connection to {where} failed."
-    if isinstance(check, UdpCheck):
-        return f"UDP connection to {where} failed."
-    if isinstance(check, PingCheck):
-        return f"ICMP connection to {where} failed."
+    if connection := _CONNECTIONS.get(type(check)):
+        return f"{connection} connection to {where} failed."
     if isinstance(check, HttpCheck):
         return f"{text.partition(' (')[0]} server {where}."
     if isinstance(check, SmtpCheck):

@@ -6,9 +6,11 @@ import errno
 import os
 import resource
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from xlvs.daemon.checks.events import Events, Timer
 from xlvs.health.answers import Answer
 from xlvs.health.checks import NetworkCheck
 
@@ -60,6 +62,44 @@ def _source(check: NetworkCheck) -> tuple[str, int] | tuple[str, int, int, int]:
         scope = socket.if_nametoindex(check.bind_interface)
         return str(check.bind_address), check.bind_port, 0, scope
     return str(check.bind_address), check.bind_port
+
+
+class Asking:
+    """One attempt over a socket. ``done`` is called once, unless it is closed before; it never blocks."""
+
+    __slots__ = ("_done", "_events", "_socket", "_timer")
+
+    _socket: socket.socket
+    _timer: Timer
+
+    def __init__(self, events: Events, done: Callable[[Answer], None]) -> None:
+        self._events, self._done = events, done
+
+    def _opened(self, make: Callable[[], socket.socket]) -> bool:
+        """Make the socket; where that fails, that is the answer, and soon."""
+        try:
+            self._socket = make()
+        except Unasked as refusal:
+            answer = refusal.answer
+            self._timer = self._events.at(self._events.now(), lambda: self._done(answer))
+            return False
+        return True
+
+    def close(self) -> None:
+        """End it without an answer."""
+        self._timer.cancel()
+        if hasattr(self, "_socket") and self._socket.fileno() >= 0:
+            self._events.forget(self._socket.fileno())
+            self._socket.close()
+
+    def _finish(self, answer: Answer) -> None:
+        self.close()
+        self._done(answer)
+
+    def _finish_soon(self, answer: Answer) -> None:
+        """Finish, but not before who asked has heard that it was asked."""
+        self._timer.cancel()
+        self._timer = self._events.at(self._events.now(), lambda: self._finish(answer))
 
 
 def echo_socket(check: NetworkCheck) -> socket.socket:

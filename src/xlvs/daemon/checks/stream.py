@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable
 
 from xlvs.daemon.checks.events import READ, WRITE, Events
-from xlvs.daemon.checks.sockets import Unasked, failure, prepared
+from xlvs.daemon.checks.sockets import Asking, failure, prepared
 from xlvs.health.answers import PASSED, Answer, Dialogue
 from xlvs.health.checks import NetworkCheck
 
@@ -17,8 +17,8 @@ _PIECE = 64 * 1024  # bytes read at a time
 _RESET = struct.pack("ii", 1, 0)  # struct linger: on, no seconds
 
 
-class Stream:
-    """One attempt. ``done`` is called once, unless it is closed before; it never blocks.
+class Stream(Asking):
+    """One attempt.
 
     The check's timeout is for the connection, and again for each answer after something was sent.
     """
@@ -27,12 +27,8 @@ class Stream:
         "_check",
         "_context",
         "_dialogue",
-        "_done",
-        "_events",
         "_name",
         "_phase",
-        "_socket",
-        "_timer",
         "_unsent",
     )
 
@@ -45,15 +41,12 @@ class Stream:
         context: ssl.SSLContext | None = None,
         name: str | None = None,
     ) -> None:
-        self._events, self._check, self._done = events, check, done
+        super().__init__(events, done)
+        self._check = check
         self._dialogue, self._context, self._name = dialogue, context, name
         self._unsent = b""
         self._phase = self._connected
-        try:
-            self._socket = prepared(check, socket.SOCK_STREAM)
-        except Unasked as refusal:
-            answer = refusal.answer
-            self._timer = events.at(events.now(), lambda: done(answer))
+        if not self._opened(lambda: prepared(check, socket.SOCK_STREAM)):
             return
         if check.bind_port:
             # The same port is needed again: no TIME_WAIT is to keep it.
@@ -62,19 +55,7 @@ class Stream:
         self._timer = events.at(events.now() + check.timeout, self._expired)
         error = self._socket.connect_ex((str(check.address), check.port))
         if error not in (0, errno.EINPROGRESS):
-            self._timer.cancel()
-            self._timer = events.at(events.now(), lambda: self._finish(failure(error, "connection failed")))
-
-    def close(self) -> None:
-        """End it without an answer."""
-        self._timer.cancel()
-        if hasattr(self, "_socket") and self._socket.fileno() >= 0:
-            self._events.forget(self._socket.fileno())
-            self._socket.close()
-
-    def _finish(self, answer: Answer) -> None:
-        self.close()
-        self._done(answer)
+            self._finish_soon(failure(error, "connection failed"))
 
     def _ready(self) -> None:
         try:

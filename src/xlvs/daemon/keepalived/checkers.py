@@ -13,6 +13,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import replace
 from typing import cast
 
+from xlvs.daemon.checks.files import read as read_file
 from xlvs.daemon.checks.runner import Runner
 from xlvs.daemon.checks.tls import Credentials
 from xlvs.daemon.keepalived import orders, topology
@@ -263,12 +264,9 @@ class CheckersChild:
         for key in keys:
             check = self._checks[key]
             if isinstance(check, FileCheck):
-                try:
-                    with open(paths[check.track_file], encoding="ascii", errors="replace") as file:
-                        text = file.read(64)
-                except (OSError, KeyError):
-                    continue
-                if not files.answer(check, files.number(text)).ok:
+                path = paths.get(check.track_file)
+                value = read_file(path) if path else None
+                if value is not None and not files.answer(check, value).ok:
                     found.add(key)
         return found
 
@@ -328,7 +326,7 @@ class CheckersChild:
     def _suspend(self, asleep: Iterable[VirtualServer]) -> None:
         """ha_suspend: checks of virtual servers whose addresses are not ours rest."""
         keys = {pool_key(server) for server in asleep}
-        self._runner.pause([key for key in self._checks if key[0] in keys])
+        self._runner.pause({key for key in self._checks if key[0] in keys})
 
     # -- the end --------------------------------------------------------------------------
 

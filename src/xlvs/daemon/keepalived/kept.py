@@ -10,13 +10,13 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
 
 from xlvs.daemon.keepalived import channel, pidfile, process
 from xlvs.daemon.keepalived.channel import Kind
 from xlvs.daemon.keepalived.child import Event
+from xlvs.daemon.tasks import Tasks
 from xlvs.errors import XlvsError
 from xlvs.keepalived.config import Config
 
@@ -67,7 +67,7 @@ class Kept:
         self.ready = asyncio.Event()
         self._gone = asyncio.Event()
         self._again: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     @property
     def title(self) -> str:
@@ -100,7 +100,7 @@ class Kept:
         self._writer.write(channel.config_frame(config))
         for event in list(self._known()):
             self.post(event)
-        self._keep(self._listen(reader))
+        self._tasks.start(self._listen(reader))
 
     def reload(self, config: Config) -> None:
         """Give it another configuration; ``ready`` says when that is at work."""
@@ -193,7 +193,7 @@ class Kept:
         wait = 0.0 if settled else self._delay
         self._delay = 0.0 if settled else min(max(2 * self._delay, 1.0), _LONGEST)
         loop = asyncio.get_running_loop()
-        self._again = loop.call_later(wait, lambda: self._keep(self.start(self._config)))
+        self._again = loop.call_later(wait, lambda: self._tasks.start(self.start(self._config)))
 
     def _say_why(self, pid: int, status: int) -> None:
         if status < 0:
@@ -201,8 +201,3 @@ class Kept:
             log.error("pid %d exited due to signal %d (%s)", pid, -status, name)
         else:
             log.error("pid %d exited with status %d", pid, status)
-
-    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)

@@ -7,10 +7,9 @@ import json
 import logging
 import os
 import signal
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 from xlvs import __version__
 from xlvs.daemon.keepalived import pidfile, scripts, systemd
@@ -18,6 +17,7 @@ from xlvs.daemon.keepalived.child import CHILDREN, Event, needed
 from xlvs.daemon.keepalived.control import Control
 from xlvs.daemon.keepalived.fifo import NotifyFifo
 from xlvs.daemon.keepalived.kept import Kept
+from xlvs.daemon.tasks import Tasks
 from xlvs.errors import XlvsError
 from xlvs.health.checks import Script
 from xlvs.keepalived.config import Config, Message, Outcome
@@ -82,14 +82,14 @@ class Parent:
     def __init__(self, startup: Startup, config: Config, complaints: Sequence[Message] = ()) -> None:
         self._startup = startup
         self._config = config
-        self._complaints = _told(complaints)  # what is wrong with the running configuration
+        self._complaints = _objections(complaints)  # what is wrong with the running configuration
         self._kept: dict[str, Kept] = {}
         self._last: dict[tuple[object, object], Event] = {}  # what siblings told last of each thing
         self._stopping = asyncio.Event()
         self._status = 0
         self._reloading = asyncio.Lock()
         self._again = False
-        self._tasks: set[asyncio.Task[object]] = set()
+        self._tasks = Tasks()
         self._fifo: NotifyFifo | None = None
         self._reader: asyncio.Task[int] | None = None
 
@@ -183,11 +183,13 @@ class Parent:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._soon(self.reload()))
-        loop.add_signal_handler(SIGNALS["DATA"], lambda: self._soon(self._dump_data()))
-        loop.add_signal_handler(SIGNALS["STATS"], lambda: self._soon(self._dump_stats(clear=False)))
-        loop.add_signal_handler(SIGNALS["STATS_CLEAR"], lambda: self._soon(self._dump_stats(clear=True)))
-        loop.add_signal_handler(SIGNALS["JSON"], lambda: self._soon(self._dump_json()))
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._tasks.start(self.reload()))
+        loop.add_signal_handler(SIGNALS["DATA"], lambda: self._tasks.start(self._dump_data()))
+        loop.add_signal_handler(SIGNALS["STATS"], lambda: self._tasks.start(self._dump_stats(clear=False)))
+        loop.add_signal_handler(
+            SIGNALS["STATS_CLEAR"], lambda: self._tasks.start(self._dump_stats(clear=True))
+        )
+        loop.add_signal_handler(SIGNALS["JSON"], lambda: self._tasks.start(self._dump_json()))
 
     async def reload(self) -> str:
         """Read the configuration again; what is wrong with it, or "". A wrong one changes nothing.
@@ -213,12 +215,14 @@ class Parent:
         for message in outcome.messages:
             log.warning("%s", message)
         objections = [
-            message for message in outcome.messages if message.fatal or _told([message]) - self._complaints
+            message
+            for message in outcome.messages
+            if message.fatal or _objections([message]) - self._complaints
         ]
         if outcome.config is None or objections:
             log.error("The new configuration has errors: nothing has been changed")
             return "; ".join(map(str, objections)) or "the configuration has errors"
-        self._config, self._complaints = outcome.config, _told(outcome.messages)
+        self._config, self._complaints = outcome.config, _objections(outcome.messages)
         self._open_fifo()
         wanted = self._wanted(self._config)
         for name in [name for name in self._kept if name not in wanted]:
@@ -319,11 +323,6 @@ class Parent:
         if status:
             log.warning("Call of %s script %s failed", what, script.arguments[0])
 
-    def _soon(self, work: Coroutine[Any, Any, object]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
 
 def _leave(path: str, text: str) -> None:
     """Write a file where anybody may have put another: never through what is there."""
@@ -334,6 +333,6 @@ def _leave(path: str, text: str) -> None:
         file.write(text)
 
 
-def _told(messages: Sequence[Message]) -> frozenset[tuple[str, str]]:
+def _objections(messages: Sequence[Message]) -> frozenset[tuple[str, str]]:
     """What ``-t`` objects to, wherever in the file it stands."""
     return frozenset((message.word, message.text) for message in messages if message.status)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 from xlvs.daemon.keepalived import mail, pool, scripts
 from xlvs.daemon.keepalived.fifo import NotifyFifo
+from xlvs.daemon.tasks import Tasks
 from xlvs.health.checks import Script
 from xlvs.keepalived.config import Fifo, Global
 
@@ -21,7 +21,7 @@ class Outlet:
     def __init__(self, settings: Global) -> None:
         self._settings = settings
         self._fifos: dict[Fifo, tuple[NotifyFifo, asyncio.Task[int] | None]] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = Tasks()
         self.configure(settings)
 
     def configure(self, settings: Global) -> None:
@@ -36,7 +36,7 @@ class Outlet:
         for fifo in wanted:
             if fifo not in self._fifos:
                 made = NotifyFifo(fifo.path)
-                reader = self._start(self._run(fifo.script, fifo.path)) if fifo.script else None
+                reader = self._tasks.start(self._run(fifo.script, fifo.path)) if fifo.script else None
                 self._fifos[fifo] = (made, reader)
 
     def act(self, actions: Iterable[pool.Action]) -> None:
@@ -46,13 +46,13 @@ class Outlet:
                 case pool.Say(text):
                     log.info("%s", text)
                 case pool.Call(script):
-                    self._start(self._run(script))
+                    self._tasks.start(self._run(script))
                 case pool.Tell(line):
                     for fifo, _ in self._fifos.values():
                         fifo.tell(line)
                 case pool.Mail(subject, body):
                     settings = self._settings
-                    self._start(mail.send(settings.mail, settings.router_id, subject, body))
+                    self._tasks.start(mail.send(settings.mail, settings.router_id, subject, body))
 
     async def close(self, patience: float = 5.0) -> None:
         """Let scripts and mails that are under way come to their end, then close the fifos."""
@@ -75,9 +75,3 @@ class Outlet:
 
     async def _run(self, script: Script, *arguments: str) -> int:
         return await scripts.run(script, *arguments, secure=self._settings.script_security)
-
-    def _start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task

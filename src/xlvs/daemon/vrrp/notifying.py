@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
 
 from xlvs.daemon.keepalived import mail, scripts
 from xlvs.daemon.keepalived.fifo import NotifyFifo
+from xlvs.daemon.tasks import Tasks
 from xlvs.health.checks import Script
 from xlvs.keepalived.config import Config, Fifo, Notify
 from xlvs.vrrp.commands import Event
@@ -34,7 +34,7 @@ class Notifier:
         self.config = config
         self._secure = config.globals.script_security
         self._fifos: dict[str, NotifyFifo] = {}
-        self._running: set[asyncio.Task[int]] = set()
+        self._running = Tasks()
         self._told: set[tuple[bool, str]] = set()  # who had an event before
         self._readers: dict[str, asyncio.Task[int]] = {}
         self.load(config)
@@ -87,9 +87,9 @@ class Notifier:
         attribute = _SCRIPTS.get(event)
         own: Script | None = getattr(chosen, attribute) if attribute else None
         if own is not None:
-            self._start(scripts.run(own, secure=self._secure))
+            self._running.start(scripts.run(own, secure=self._secure))
         if chosen.any is not None and event in _OF_STATES:
-            self._start(scripts.run(chosen.any, kind, name, event.value, number, secure=self._secure))
+            self._running.start(scripts.run(chosen.any, kind, name, event.value, number, secure=self._secure))
         self._write(f'{kind} "{name}" {event.value} {number}')
         if chosen.smtp_alert and event in (Event.MASTER, Event.BACKUP, Event.FAULT):
             self._alert(name, event, group)
@@ -107,7 +107,7 @@ class Notifier:
             owning = "now" if event is Event.MASTER else "no longer"
             body = f"=> VRRP Instance is {owning} owning VRRP VIPs <="
         settings = self.config.globals
-        self._start(mail.send(settings.mail, settings.router_id, subject, f"{body}\n\n"))
+        self._running.start(mail.send(settings.mail, settings.router_id, subject, f"{body}\n\n"))
 
     def tell_all(self, router: Router) -> None:
         """Write every state to the fifos (fifo_write_vrrp_states_on_reload)."""
@@ -115,11 +115,6 @@ class Notifier:
             self._write(f'GROUP "{name}" {group.state.value} 0')
         for name, machine in router.machines.items():
             self._write(f'INSTANCE "{name}" {machine.state.value} {machine.priority}')
-
-    def _start(self, running: Coroutine[object, object, int]) -> None:
-        task = asyncio.get_running_loop().create_task(running)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
 
     def _write(self, text: str) -> None:
         for fifo in self._fifos.values():
