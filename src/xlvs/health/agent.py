@@ -110,7 +110,8 @@ class AgentDialogue:
                 return self._agent.said(self._heard[:number].decode("ascii", "replace"))
         return Answer(False, "agent's line is too long") if len(self._heard) > _LONGEST else b""
 
-    def ended(self) -> Answer:
+    def ended(self, *, reset: bool = False) -> Answer:
+        del reset  # some do that rather than read what we sent
         if not self._heard:
             return Answer(False, "agent said nothing")
         return self._agent.said(self._heard.decode("ascii", "replace"))

@@ -37,5 +37,5 @@ class Dialogue(Protocol):
     def received(self, data: bytes) -> bytes | Answer:
         """These bytes have come."""
 
-    def ended(self) -> Answer:
-        """The other side has finished, or reset, the connection."""
+    def ended(self, *, reset: bool = False) -> Answer:
+        """The other side has finished the connection, or (``reset``) broken it off."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import h11
 
 _BLANK = re.compile(rb"\n\r?\n")
+_STATUS = re.compile(rb"\S+ +(\d{3})[ \r]")
 _HEAD = 64 * 1024  # bytes: a longer status line with headers is refused
 _BODY = 4 * 1024 * 1024  # bytes of a body that a regex is searched in; a digest has no such limit
 
@@ -73,21 +74,27 @@ class HttpDialogue:
                 if isinstance(event, h11.InformationalResponse):
                     self._head = bytearray(_behind_head(self._head))
                 if isinstance(event, h11.Response):
-                    self._begin(event)
+                    self._begin(event.status_code)
                 if isinstance(event, h11.EndOfMessage):
                     return self._judge()
         except h11.RemoteProtocolError as error:
-            # After the head, framing is between the server and its clients: what came counts.
-            if self._status is None:
-                return Answer(False, f"Read, no HTTP from ({error})")
-            return b""
+            # Framing is between the server and its clients: what came until the end counts.
+            return b"" if self._status is not None else self._forgiven(error)
 
-    def ended(self) -> Answer:
-        return self._judge()
+    def ended(self, *, reset: bool = False) -> Answer:
+        return Answer(False, "Read error with") if reset else self._judge()
 
-    def _begin(self, response: h11.Response) -> None:
+    def _forgiven(self, error: h11.RemoteProtocolError) -> bytes | Answer:
+        """A head that is not as it should be: keepalived looks at its status alone, and so do we."""
+        found = _STATUS.match(self._head)
+        if found is None or not _BLANK.search(self._head):
+            return Answer(False, f"Read, no HTTP from ({error})")
+        self._begin(int(found[1]))
+        return b""
+
+    def _begin(self, status: int) -> None:
         """The head is whole: what was heard behind it begins the body."""
-        self._status = response.status_code
+        self._status = status
         self._take(_behind_head(self._head))
         self._head.clear()
 

@@ -30,7 +30,7 @@ class SmtpDialogue:
         while b"\n" in self._heard:
             line, self._heard = self._heard.split(b"\n", 1)
             code, command, trouble = self._step
-            if not line.startswith(code):
+            if not line.startswith(code) or (code and line[3:4].isdigit()):
                 return Answer(False, trouble)
             if line[3:4] == b"-" and code:
                 continue  # a reply of several lines: the last one has a space there
@@ -40,5 +40,6 @@ class SmtpDialogue:
             return command  # what else was heard already is not an answer to this
         return Answer(False, "Too long a line from server") if len(self._heard) > _LONGEST else b""
 
-    def ended(self) -> Answer:
+    def ended(self, *, reset: bool = False) -> Answer:
+        del reset
         return Answer(False, "Read failure from server")

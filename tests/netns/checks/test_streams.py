@@ -6,7 +6,10 @@ import asyncio
 import hashlib
 import socket
 import sys
+import time
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,7 @@ from tests.netns.checks.site import (
     saying,
     serving,
 )
+from xlvs.daemon.checks.runner import Runner
 from xlvs.daemon.checks.tls import Credentials
 from xlvs.errors import XlvsError
 from xlvs.health.checks import AgentCheck, HttpCheck, SmtpCheck, TcpCheck, Url
@@ -133,6 +137,51 @@ async def test_http_of_a_server_that_hangs_refuses_and_talks_nonsense() -> None:
 
 
 @alone
+async def test_patience_is_for_each_piece_of_a_page_but_not_for_ever() -> None:
+    def slowly(pieces: int) -> Callable[[socket.socket], None]:
+        def behave(connection: socket.socket) -> None:
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+                for _ in range(pieces):
+                    time.sleep(0.2)
+                    connection.sendall(b"x")
+
+        return behave
+
+    check = HttpCheck(port=PORT, urls=(Url(),), fast_recovery=True, **{**AT_HOME, "timeout": 0.5, "retries": 0})
+    with serving(PORT, slowly(5)) as server, checked(check) as it:
+        await it.up()
+        server.behave = slowly(10_000)  # the other end closes long before
+        assert (await it.down()).last == "Timeout reading"
+
+
+@alone
+async def test_a_server_without_an_end_keeps_nobody_else_waiting() -> None:
+    def flood(connection: socket.socket) -> None:
+        with connection:
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+            while True:
+                connection.sendall(bytes(1 << 20))
+
+    with serving(PORT, flood), serving(PORT + 1, socket.socket.close):
+        runner = Runner(lambda *_: None)
+        try:
+            url = Url(digest="0" * 32)
+            runner.set(
+                {
+                    "flood": HttpCheck(port=PORT, urls=(url,), **{**AT_HOME, "timeout": 30.0}),
+                    "other": TcpCheck(port=PORT + 1, **AT_HOME),
+                }
+            )
+            await eventually(lambda: runner.status("other").attempts > 20)
+            assert runner.status("flood").attempts == 0
+        finally:
+            runner.stop()
+
+
+@alone
 async def test_certificates_count_only_where_a_ca_is_configured(tmp_path: Path) -> None:
     mine, key = certificate(tmp_path, "mine")
     others, _ = certificate(tmp_path, "others")
@@ -179,9 +228,14 @@ async def test_tls_of_openssl_and_of_a_server_that_knows_none(tmp_path: Path) ->
     mine, key = certificate(tmp_path, "mine")
     check = HttpCheck(port=PORT, urls=(Url(),), tls=True, fast_recovery=True, **AT_HOME)
     words = ("openssl", "s_server", "-accept", str(PORT), "-cert", mine, "-key", key, "-www", "-quiet")
+    odd = HttpCheck(port=PORT, urls=(Url(virtualhost="*." + "x" * 70),), tls=True, sni=True, **AT_HOME)
     with checked(check) as it:
         with program(*words, port=PORT):
             await it.up()
+            with checked(odd) as other:
+                await other.up()  # no host has such a name, but a certificate may
+                other.runner.set({"it": replace(odd, urls=(Url(virtualhost=".x"),))})
+                assert "TLS" in (await other.down()).last
         await it.down()
         with serving(PORT, saying(b"220 no TLS here\r\n")) as server:
             assert "TLS" in (await it.until(lambda status: "TLS" in status.last)).last

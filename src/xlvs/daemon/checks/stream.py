@@ -14,19 +14,24 @@ from xlvs.health.answers import PASSED, Answer, Dialogue
 from xlvs.health.checks import NetworkCheck
 
 _PIECE = 64 * 1024  # bytes read at a time
+_AT_ONCE = 16  # pieces read before other checks have their turn again
+_WHOLE = 10  # times the check's timeout: all that an attempt may take
 _RESET = struct.pack("ii", 1, 0)  # struct linger: on, no seconds
 
 
 class Stream(Asking):
     """One attempt.
 
-    The check's timeout is for the connection, and again for each answer after something was sent.
+    The check's timeout is for the connection, and anew for each piece of what follows, as keepalived
+    has it; but a server that goes on for ever is not waited for.
     """
 
     __slots__ = (
         "_check",
         "_context",
         "_dialogue",
+        "_end",
+        "_heard",
         "_name",
         "_phase",
         "_unsent",
@@ -52,7 +57,9 @@ class Stream(Asking):
             # The same port is needed again: no TIME_WAIT is to keep it.
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         events.watch(self._socket.fileno(), WRITE, self._ready)
-        self._timer = events.at(events.now() + check.timeout, self._expired)
+        self._heard = events.now()  # when something happened last
+        self._end = self._heard + _WHOLE * check.timeout
+        self._timer = events.at(self._heard + check.timeout, self._expired)
         error = self._socket.connect_ex((str(check.address), check.port))
         if error not in (0, errno.EINPROGRESS):
             self._finish_soon(failure(error, "connection failed"))
@@ -70,6 +77,10 @@ class Stream(Asking):
             self._finish(failure(error.errno or errno.EIO, "connection failed"))
 
     def _expired(self) -> None:
+        due = min(self._heard + self._check.timeout, self._end)
+        if self._events.now() < due:
+            self._timer = self._events.at(due, self._expired)
+            return
         texts = {"_connected": "Timeout connecting", "_shake_hands": "Timeout of the TLS handshake"}
         self._finish(Answer(False, texts.get(self._phase.__name__, "Timeout reading")))
 
@@ -81,12 +92,18 @@ class Stream(Asking):
             self._finish(failure(error, "connection failed"))
         elif self._context is not None:
             self._events.forget(self._socket.fileno())
-            self._socket = self._context.wrap_socket(
-                self._socket, do_handshake_on_connect=False, server_hostname=self._name
-            )
+            # Bytes are sent as they are, as keepalived sends any virtualhost; a str must be a host's name.
+            name = self._name.encode() if self._name and self._name.isascii() else self._name
+            try:
+                self._socket = self._context.wrap_socket(
+                    self._socket, do_handshake_on_connect=False, server_hostname=name
+                )
+            except ValueError as error:
+                self._finish(Answer(False, f"TLS: {error}"))
+                return
             self._events.watch(self._socket.fileno(), WRITE, self._ready)
             self._phase = self._shake_hands
-            self._patience()
+            self._heard = self._events.now()
             self._phase()
         else:
             self._open()
@@ -108,15 +125,16 @@ class Stream(Asking):
         assert self._dialogue is not None
         while self._unsent:
             self._unsent = self._unsent[self._socket.send(self._unsent) :]
-        while True:
+        for _ in range(_AT_ONCE):
             try:
                 data = self._socket.recv(_PIECE)
             except ConnectionError:
-                self._finish(self._dialogue.ended())
+                self._finish(self._dialogue.ended(reset=True))
                 return
             if not data:
                 self._finish(self._dialogue.ended())
                 return
+            self._heard = self._events.now()
             if self._take(self._dialogue.received(data)):
                 return
 
@@ -127,12 +145,8 @@ class Stream(Asking):
             return True
         if step:
             self._unsent += step
-            self._patience()
+            self._heard = self._events.now()
             self._events.change(self._socket.fileno(), WRITE)
             return True
         self._events.change(self._socket.fileno(), READ)
         return False
-
-    def _patience(self) -> None:
-        self._timer.cancel()
-        self._timer = self._events.at(self._events.now() + self._check.timeout, self._expired)

@@ -26,6 +26,7 @@ def context(credentials: Credentials) -> ssl.SSLContext:
     """
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.check_hostname = False
+    made.set_ciphers("DEFAULT")  # OpenSSL's, as keepalived asks with; some Pythons have fewer
     try:
         if credentials.ca:
             made.load_verify_locations(credentials.ca)
