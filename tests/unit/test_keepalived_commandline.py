@@ -45,13 +45,21 @@ def test_signals_by_name(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_pid_files_are_where_keepalived_has_them() -> None:
-    assert pidfile.default("") == "/run/keepalived.pid"
-    assert pidfile.default("checkers", True) == "/run/keepalived/keepalived_checkers.pid"
-    assert pidfile.default("vrrp", namespace="blue") == "/run/keepalived/keepalived_blue/keepalived_vrrp.pid"
+    # As files of Debian's keepalived 2.2.7 were found; its manual has other names.
+    folder = "/run/keepalived"
+    for arguments, parent, child in (
+        ((), "/run/keepalived.pid", "/run/checkers.pid"),
+        ((True,), f"{folder}/keepalived.pid", f"{folder}/checkers.pid"),
+        ((False, "two"), f"{folder}/keepalived_two.pid", f"{folder}/checkers_two.pid"),
+        ((False, None, "blue"), f"{folder}/blue/keepalived.pid", f"{folder}/blue/checkers.pid"),
+        ((True, "two", "blue"), f"{folder}/blue/keepalived_two.pid", f"{folder}/blue/checkers_two.pid"),
+    ):
+        assert pidfile.default("", *arguments) == parent
+        assert pidfile.default("checkers", *arguments) == child
     options = commandline.parser("").parse_args(["-p", "/x/y.pid"])
     paths = startup.pid_paths(options, Config(Global(instance="two")))
     assert paths[""] == "/x/y.pid"
-    assert paths["bfd"] == "/run/keepalived_bfd_two.pid"
+    assert paths["bfd"] == "/run/keepalived/bfd_two.pid"
 
 
 def test_a_child_gets_the_same_options() -> None:

@@ -159,6 +159,26 @@ def test_bfd_in_milliseconds() -> None:
     assert (found.vrrp, found.checker) == (True, False)
 
 
+@pytest.mark.parametrize("only", ["", "vrrp", "checker", "vrrp\nchecker"])
+def test_a_bfd_session_may_be_for_one_process_only(only: str) -> None:
+    # The words and who tracks what then are keepalived 2.2.7's.
+    text = (
+        f"bfd_instance b {{\nneighbor_ip 10.0.0.2\n{only}\n}}\n"
+        "vrrp_instance V1 {\ninterface eth0\nvirtual_router_id 5\nvirtual_ipaddress {\n10.0.0.9\n}\n"
+        "track_bfd {\nb\n}\n}\n"
+        "virtual_server 10.0.0.9 80 {\nprotocol TCP\nreal_server 10.0.0.3 80 {\n"
+        "BFD_CHECK {\nname b\n}\n}\n}\n"
+    )
+    outcome = read(text)
+    assert outcome.config is not None
+    said = "\n".join(message.text for message in outcome.messages)
+    vrrp, checker = "vrrp" in only or not only, "checker" in only or not only
+    assert bool(outcome.config.instances[0].track_bfds) == vrrp
+    assert bool(outcome.config.virtual_servers[0].servers[0].checks) == checker
+    assert ("(V1) track bfd b not found, ignoring..." in said) != vrrp
+    assert ("BFD_CHECK - BFD b not configured" in said) != checker
+
+
 def test_mail_fifos_and_timeouts() -> None:
     found = config(
         "global_defs {\nnotification_email {\na@b.c\nd@e.f\n}\nsmtp_server 10.0.0.1 2525\nsmtp_alert on\n"

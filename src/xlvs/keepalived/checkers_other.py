@@ -228,7 +228,8 @@ def _bfd_name(line: Line) -> str:
     if "name" in line.draft.values:
         line.draft.dropped = True
         raise Refused(f"({server}) BFD_CHECK - BFD {name} already specified as {line.draft.values['name']}")
-    if name not in _named(line.parser, "bfds"):
+    bfd = _named(line.parser, "bfds").get(name)
+    if bfd is None or not bfd.checker:  # one for vrrp only is as good as none, as in keepalived
         raise Refused(f"({server}) BFD_CHECK - BFD {name} not configured")
     assert line.draft.parent is not None
     if any(

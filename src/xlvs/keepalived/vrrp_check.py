@@ -51,7 +51,9 @@ def _named(parser: Parser, draft: Draft) -> None:
                 parser.top.add("missing_links", (origin, text))
             continue
         table, field = _TABLES[kind]
-        if name not in parser.top.values.get(table, {}):
+        found = parser.top.values.get(table, {}).get(name)
+        # A bfd_instance may be for the checkers only: then it is as if it were not there, as in keepalived.
+        if found is None or (kind == "track_bfd" and not found.vrrp):
             shown = kind.replace("_", " ")
             parser.tell(Message(origin, name, f"({draft.name}) {shown} {name} not found, ignoring..."))
             draft.values[field] = [entry for entry in draft.values[field] if entry.name != name]

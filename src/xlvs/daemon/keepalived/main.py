@@ -112,6 +112,8 @@ class Parent:
             control.close()
             await self._end()
             pidfile.remove(self._startup.pid_paths[""])
+            for path in self._startup.pid_paths.values():
+                pidfile.tidy(path)
             os.close(claimed)
             log.info("Stopped Keepalived xlvs v%s", __version__)
         return self._status

@@ -6,13 +6,8 @@ import fcntl
 import os
 from contextlib import suppress
 
-# By child; "" is the parent.
-DEFAULTS = {
-    "": "keepalived.pid",
-    "vrrp": "keepalived_vrrp.pid",
-    "checkers": "keepalived_checkers.pid",
-    "bfd": "keepalived_bfd.pid",
-}
+# By child, "" is the parent: what keepalived 2.2.7 has, whatever its manual says of the children's.
+DEFAULTS = {"": "keepalived", "vrrp": "vrrp", "checkers": "checkers", "bfd": "bfd"}
 _FOLDER = "/run"
 
 
@@ -21,16 +16,12 @@ def default(
 ) -> str:
     """The usual path.
 
-    ``own_folder`` is use_pid_dir. An instance's name (global_defs) is in its files' names. The files of
-    a network namespace's daemon are where keepalived(8) shows them to everybody.
+    ``own_folder`` is use_pid_dir. An instance's name (global_defs) is in its files' names, and those of
+    a network namespace's daemon are in a folder of that name; both are in keepalived's own folder.
     """
-    file = DEFAULTS[name]
-    if instance:
-        stem, dot, suffix = file.partition(".")
-        file = f"{stem}_{instance}{dot}{suffix}"
-    if namespace:
-        return f"{_FOLDER}/keepalived/keepalived_{namespace}/{file}"
-    return f"{_FOLDER}/keepalived/{file}" if own_folder else f"{_FOLDER}/{file}"
+    file = f"{DEFAULTS[name]}_{instance}.pid" if instance else f"{DEFAULTS[name]}.pid"
+    folder = f"{_FOLDER}/keepalived" if own_folder or instance or namespace else _FOLDER
+    return f"{folder}/{namespace}/{file}" if namespace else f"{folder}/{file}"
 
 
 def running(path: str) -> bool:
@@ -71,6 +62,17 @@ def remove(path: str) -> None:
     """It runs no more."""
     with suppress(FileNotFoundError):
         os.unlink(path)
+
+
+def tidy(path: str) -> None:
+    """Take away the folders that were made for this file, when nothing is left in them."""
+    folder = os.path.dirname(path)
+    while folder.startswith(f"{_FOLDER}/keepalived"):
+        try:
+            os.rmdir(folder)
+        except OSError:
+            return
+        folder = os.path.dirname(folder)
 
 
 def _is_keepalived(pid: int) -> bool:
