@@ -29,11 +29,14 @@ def main(arguments: Sequence[str]) -> int:
         if chosen.only == "checks":
             return checks.main(chosen.json, chosen.quick, chosen.guest, chosen.in_guest)
         if chosen.only == "failover":
-            return failover.main(chosen.json)
+            return failover.main(chosen.json, chosen.quick, _say)
         rates, costs = _run(chosen)
     except XlvsError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\nbench: interrupted", file=sys.stderr)
+        return 130
     if chosen.json:
         print(json.dumps(report.as_json(rates, costs), indent=2))
     else:
