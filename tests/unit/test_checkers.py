@@ -74,7 +74,7 @@ class Scene:
         context = Context(
             Options(**options),
             open_data_plane=lambda: plane,
-            state_path=lambda name: str(folder / f"state.{name}"),
+            state_path=lambda name, instance: str(folder / f"state.{name}{instance or ''}"),
         )
         self.child = CheckersChild(context)
 
@@ -334,6 +334,42 @@ def test_what_the_engine_refuses_keeps_nobody_else_out_and_is_tried_again(
         await scene.child.reload(config(server(real(11)), good))
         assert len(scene.plane.services()) == 2
         await scene.child.stop()
+
+    play(story())
+
+
+def test_without_room_for_its_record_it_serves_and_says_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> None:
+        scene = Scene(tmp_path / "not-there", MemoryDataPlane())
+        await scene.child.start(config(server(real(11), real(12))))
+        scene.runner.say("10.9.0.12", up=False)
+        await settled(scene)
+        assert scene.inside() == {11: 1}
+        await scene.child.ask({"command": "drain", "server": "10.9.0.11"})
+        assert scene.inside() == {11: 0}
+        assert len([each for each in caplog.records if "nobody knows what was ours" in each.message]) == 1
+        await scene.child.stop()
+
+    play(story())
+
+
+def test_daemons_of_two_names_leave_each_other_s_services_alone(tmp_path: Path) -> None:
+    async def story() -> None:
+        plane = MemoryDataPlane()
+        one, two = Scene(tmp_path, plane), Scene(tmp_path, plane)
+        other = VirtualServer("10.9.0.2 80", (Vip(AF_INET, ip_address("10.9.0.2"), 80),), servers=(real(21),))
+        await one.child.start(config(server(real(11)), instance="one"))
+        await two.child.start(config(other, instance="two"))
+        assert len(plane.services()) == 2
+        await two.child.stop()
+        assert scene_keys(plane) == [1]
+        await one.child.stop()
+        assert scene_keys(plane) == []
+
+    def scene_keys(plane: MemoryDataPlane) -> list[int]:
+        return [each.service.key.address[3] for each in plane.services()]
 
     play(story())
 

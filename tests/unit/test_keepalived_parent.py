@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -149,6 +151,26 @@ def test_a_child_that_dies_is_started_again_and_hears_what_was_told(tmp_path: Pa
     assert play(Scene(tmp_path, BOTH), story) == 0
 
 
+def test_neither_a_full_disk_nor_a_want_of_processes_keeps_a_child_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story(scene: Scene) -> None:
+        first = (await scene.ask("status"))["children"]["checkers"]["pid"]
+        with monkeypatch.context() as poor:
+            poor.setattr(subprocess, "Popen", none)
+            os.kill(first, signal.SIGKILL)
+            await until(lambda: "Cannot start the Healthcheck child process" in caplog.text)
+        await until(lambda: scene.notes().count("checkers start one") == 2)
+        (tmp_path / "checkers.pid").rmdir()
+
+    def none(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "no more processes")
+
+    (tmp_path / "checkers.pid").mkdir()  # nothing can be written there
+    assert play(Scene(tmp_path, CHECKERS), story) == 0
+    assert "does not say which process runs" in caplog.text
+
+
 def test_without_respawn_a_death_is_the_end(tmp_path: Path) -> None:
     async def story(scene: Scene) -> None:
         os.kill(scene.pid("vrrp"), signal.SIGKILL)
@@ -257,7 +279,7 @@ def test_startup_and_shutdown_scripts_fifo_and_systemd(
 
 def test_the_control_socket_bears_nonsense(tmp_path: Path) -> None:
     async def story(scene: Scene) -> None:
-        for nonsense in (b"\n", b"[1]\n", b'{"command": 7}\n', b"\xff\n"):
+        for nonsense in (b"\n", b"[1]\n", b'{"command": 7}\n', b"\xff\n", b"[" * 60_000 + b"\n"):
             reader, writer = await asyncio.open_unix_connection(str(scene.folder / "control"))
             writer.write(nonsense)
             assert "error" in json.loads(await reader.readline())

@@ -68,6 +68,13 @@ def test_a_script_that_takes_too_long_ends_with_all_it_started(tmp_path: Path) -
     wait_until(lambda: gone(int(out.read_text())))
 
 
+def test_what_a_script_started_ends_with_it_even_deaf_to_term(tmp_path: Path) -> None:
+    out = tmp_path / "pid"
+    path = write(tmp_path, f"(trap '' TERM; while :; do sleep 0.1; done) & echo $! > {out}; wait\n")
+    assert run(Script((path,)), timeout=1.5) == -signal.SIGTERM
+    wait_until(lambda: gone(int(out.read_text())))
+
+
 def test_a_script_deaf_to_term_is_killed(tmp_path: Path) -> None:
     path = write(tmp_path, "trap '' TERM\nwhile :; do sleep 0.05; done\n")
     assert run(Script((path,)), timeout=0.5) == -signal.SIGKILL

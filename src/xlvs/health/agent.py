@@ -96,7 +96,7 @@ class AgentDialogue:
     """Sends ``send``, if any, and takes the first line, or all that came before the end."""
 
     def __init__(self, check: AgentCheck, agent: Agent) -> None:
-        self._send = check.send.encode()
+        self._send = check.send.encode("utf-8", "surrogateescape")
         self._agent = agent
         self._heard = b""
 

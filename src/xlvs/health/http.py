@@ -29,7 +29,7 @@ def request(check: HttpCheck, url: Url) -> bytes:
     close = "Connection: close\r\n" if check.protocol != "1.0" else ""
     return (
         f"GET {url.path} HTTP/{version}\r\nUser-Agent: KeepAliveClient\r\n{close}Host: {host}\r\n\r\n"
-    ).encode()
+    ).encode("utf-8", "surrogateescape")
 
 
 class HttpDialogue:

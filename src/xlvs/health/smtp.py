@@ -12,9 +12,10 @@ class SmtpDialogue:
     """220, then HELO and 250, then QUIT and any reply at all."""
 
     def __init__(self, check: SmtpCheck) -> None:
+        helo = f"HELO {check.helo_name}\r\n".encode("utf-8", "surrogateescape")
         self._steps = iter(
             (
-                (b"220", f"HELO {check.helo_name}\r\n".encode(), "Bad greeting banner from server"),
+                (b"220", helo, "Bad greeting banner from server"),
                 (b"250", b"QUIT\r\n", "Bad HELO response from server"),
                 (b"", b"", ""),
             )

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import resource
 import socket
 import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.netns.checks.site import (
     AT_HOME,
+    SOON,
+    Checked,
     alone,
     certificate,
     checked,
@@ -29,7 +34,7 @@ from tests.netns.checks.site import (
 from xlvs.daemon.checks.runner import Runner
 from xlvs.daemon.checks.tls import Credentials
 from xlvs.errors import XlvsError
-from xlvs.health.checks import AgentCheck, HttpCheck, SmtpCheck, TcpCheck, Url
+from xlvs.health.checks import AgentCheck, DnsCheck, HttpCheck, MiscCheck, Script, SmtpCheck, TcpCheck, Url
 
 pytestmark = pytest.mark.root
 PORT = 8080
@@ -78,6 +83,40 @@ async def test_an_address_that_is_not_ours_says_nothing_of_the_server() -> None:
         await it.until(lambda status: "cannot ask" in status.last)
         await asyncio.sleep(0.5)
         assert (it.reports, it.status.verdict.up, it.status.attempts) == ([], True, 0)
+
+
+@alone
+async def test_a_check_that_cannot_be_made_is_tried_again() -> None:
+    with checked(DnsCheck(port=PORT, name="no..name", **AT_HOME)) as it:
+        await it.until(lambda status: "cannot ask" in status.last)
+        due = it.status.due
+        await it.until(lambda status: status.due > due)
+        assert (it.reports, it.status.verdict.up, it.status.attempts) == ([], True, 0)
+
+
+@alone
+async def test_a_director_without_descriptors_says_nothing_of_its_servers() -> None:
+    script = MiscCheck(script=Script(("/bin/true",), user="root"), **SOON)
+    with serving(PORT, socket.socket.close), checked(TCP) as it, checked(script) as other:
+        await it.up()
+        await other.up()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        spare = [os.open("/dev/null", os.O_RDONLY)]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (spare[0] + 1, hard))
+        try:
+            await it.until(lambda status: "cannot ask" in status.last)
+            await other.until(lambda status: "Couldn't run script" in status.last)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            os.close(spare[0])
+
+        def more(one: Checked, before: int) -> bool:
+            return one.status.attempts > before
+
+        for each in (it, other):
+            attempts = each.status.attempts
+            await eventually(partial(more, each, attempts))
+            assert [verdict.up for verdict in each.reports] == [True]
 
 
 def site(folder: Path, tls: str = "") -> str:
@@ -149,7 +188,8 @@ async def test_patience_is_for_each_piece_of_a_page_but_not_for_ever() -> None:
 
         return behave
 
-    check = HttpCheck(port=PORT, urls=(Url(),), fast_recovery=True, **{**AT_HOME, "timeout": 0.5, "retries": 0})
+    slow = {**AT_HOME, "timeout": 0.5, "retries": 0}
+    check = HttpCheck(port=PORT, urls=(Url(),), fast_recovery=True, **slow)
     with serving(PORT, slowly(5)) as server, checked(check) as it:
         await it.up()
         server.behave = slowly(10_000)  # the other end closes long before

@@ -53,14 +53,13 @@ class Script:
 
     async def _run(self) -> None:
         check = self._check
+        timeout = check.timeout or check.interval
         try:
-            scripts.resolve(check.script, secure=self._secure)
-        except scripts.Refused as refusal:
+            status = await scripts.once(check.script, timeout=timeout, secure=self._secure)
+        except (scripts.Refused, OSError) as refusal:
             # keepalived does without such a check: it says nothing of the server.
             self._done(Answer(False, str(refusal), asked=False))
             return
-        timeout = check.timeout or check.interval
-        status = await scripts.run(check.script, timeout=timeout, secure=self._secure)
         self._done(misc.answer(check, status, self._before))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from xlvs.daemon.checks.events import Events, Timer
 from xlvs.health.files import number
@@ -16,8 +15,11 @@ _LONGEST = 64  # bytes read of a file: more than a number needs
 def read(path: str) -> int | None:
     """The number in this file, None where it cannot be read."""
     try:
-        with Path(path).open("rb") as file:
-            return number(file.read(_LONGEST).decode("ascii", "replace"))
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # it may be a fifo
+        try:
+            return number(os.read(descriptor, _LONGEST).decode("ascii", "replace"))
+        finally:
+            os.close(descriptor)
     except OSError:
         return None
 

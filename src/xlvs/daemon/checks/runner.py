@@ -227,16 +227,20 @@ class Runner:
     def _ask(self, entry: _Entry) -> None:
         now = self._events.now()
         self.lateness.add(now - entry.checker.due)
-        entry.attempt = begin(
-            self._events,
-            entry.check,
-            lambda answer: self._answered(entry, answer),
-            step=entry.checker.step,
-            before=entry.checker.verdict.weighting,
-            agent=entry.agent,
-            tls=self._context,
-            secure=self.secure,
-        )
+        try:
+            entry.attempt = begin(
+                self._events,
+                entry.check,
+                lambda answer: self._answered(entry, answer),
+                step=entry.checker.step,
+                before=entry.checker.verdict.weighting,
+                agent=entry.agent,
+                tls=self._context,
+                secure=self.secure,
+            )
+        except Exception as error:
+            # No room in the kernel, no good name: whatever it is, the check must be asked again.
+            self._answered(entry, Answer(False, f"cannot ask: {error}", asked=False))
 
     def _answered(self, entry: _Entry, answer: Answer) -> None:
         entry.attempt = None

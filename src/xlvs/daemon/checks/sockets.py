@@ -44,7 +44,7 @@ def prepared(check: NetworkCheck, kind: int, protocol: int = 0) -> socket.socket
         if check.fwmark:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, check.fwmark)
         if check.bind_interface:
-            device = check.bind_interface.encode() + b"\0"
+            device = check.bind_interface.encode("utf-8", "surrogateescape") + b"\0"
             made.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device)
         if check.bind_address is not None or check.bind_port:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

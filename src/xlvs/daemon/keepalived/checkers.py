@@ -63,7 +63,8 @@ class CheckersChild:
     async def start(self, config: Config) -> None:
         """See the protocol: what a killed daemon left is taken over."""
         self._loop = asyncio.get_running_loop()
-        self._rules = Rules(self._context.open_data_plane(), self._context.state_path("checkers"))
+        path = self._context.state_path("checkers", config.globals.instance)
+        self._rules = Rules(self._context.open_data_plane(), path)
         self._runner = Runner(self._report, label=self._name_check)
         self._outlet = Outlet(config.globals)
         self._suspension = Suspension(self._suspend)

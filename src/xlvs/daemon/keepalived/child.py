@@ -46,7 +46,8 @@ def _nobody(event: Event) -> None:
     del event
 
 
-def _no_path(name: str) -> str:
+def _no_path(name: str, instance: str | None) -> str:
+    del instance
     raise XlvsError(f"no place for what {name} leaves")
 
 
@@ -66,7 +67,7 @@ class Context:
     options: Options = field(default_factory=Options)
     emit: Callable[[Event], None] = _nobody
     open_data_plane: Callable[[], DataPlane] = _no_data_plane
-    state_path: Callable[[str], str] = _no_path
+    state_path: Callable[[str, str | None], str] = _no_path
 
 
 class Child(Protocol):

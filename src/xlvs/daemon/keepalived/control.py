@@ -14,7 +14,7 @@ from xlvs.dataplane import pins
 from xlvs.errors import XlvsError
 
 _LONGEST = 1 << 16  # bytes of a question
-_PATIENCE = 60.0  # seconds for an answer
+_PATIENCE = 60.0  # seconds for an answer, and for a question
 
 Asked = Callable[[Mapping[str, object]], Awaitable[Mapping[str, object]]]
 
@@ -56,11 +56,11 @@ class Control:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            while line := await reader.readline():
+            while line := await asyncio.wait_for(reader.readline(), _PATIENCE):
                 writer.write(json.dumps(await self._answer(line)).encode() + b"\n")
-                await writer.drain()
-        except (OSError, ValueError):
-            pass  # it hung up, or sent a line without end
+                await asyncio.wait_for(writer.drain(), _PATIENCE)
+        except (OSError, ValueError):  # TimeoutError is one
+            pass  # it hung up, sleeps, or sent a line without end
         finally:
             writer.close()
 
@@ -72,7 +72,7 @@ class Control:
             return {"answer": await self._asked(request)}
         except XlvsError as error:
             return {"error": str(error)}
-        except ValueError:
+        except (ValueError, RecursionError):
             return {"error": "a request is a line of JSON"}
 
 

@@ -87,12 +87,19 @@ class Kept:
         ours, theirs = socket.socketpair()
         with theirs:
             number = theirs.fileno()
-            self._process = subprocess.Popen(
-                self._command(number), pass_fds=(number,), stdin=subprocess.DEVNULL
-            )
+            try:
+                self._process = subprocess.Popen(
+                    self._command(number), pass_fds=(number,), stdin=subprocess.DEVNULL
+                )
+            except OSError:
+                ours.close()
+                raise
         self._begun = time.monotonic()
         log.info("Starting %s child process, pid=%d", self.title, self._process.pid)
-        pidfile.write(self._pid_path, self._process.pid)
+        try:
+            pidfile.write(self._pid_path, self._process.pid)
+        except OSError as error:
+            log.error("%s: %s: it does not say which process runs", self._pid_path, error.strerror)
         loop = asyncio.get_running_loop()
         descriptor = os.pidfd_open(self._process.pid)
         loop.add_reader(descriptor, self._died, descriptor)
@@ -192,8 +199,19 @@ class Kept:
         settled = time.monotonic() - self._begun >= _SETTLED
         wait = 0.0 if settled else self._delay
         self._delay = 0.0 if settled else min(max(2 * self._delay, 1.0), _LONGEST)
+        self._start_after(wait)
+
+    def _start_after(self, wait: float) -> None:
         loop = asyncio.get_running_loop()
-        self._again = loop.call_later(wait, lambda: self._tasks.start(self.start(self._config)))
+        self._again = loop.call_later(wait, lambda: self._tasks.start(self._start_again()))
+
+    async def _start_again(self) -> None:
+        try:
+            await self.start(self._config)
+        except OSError as error:  # no process, memory or descriptor to be had now
+            log.error("Cannot start the %s child process: %s", self.title, error)
+            self._delay = min(max(2 * self._delay, 1.0), _LONGEST)
+            self._start_after(self._delay)
 
     def _say_why(self, pid: int, status: int) -> None:
         if status < 0:

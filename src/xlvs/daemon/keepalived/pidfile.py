@@ -60,7 +60,7 @@ def write(path: str, pid: int) -> None:
 
 def remove(path: str) -> None:
     """It runs no more."""
-    with suppress(FileNotFoundError):
+    with suppress(OSError):
         os.unlink(path)
 
 

@@ -31,6 +31,7 @@ class Rules:
         self._ours = Ownership()
         self._fresh: ownership.Owned = {}  # what the present configuration makes ours
         self.failed: dict[str, str] = {}
+        self._unrecorded = ""
 
     def take_over(self, *, flush: bool) -> Ownership | None:
         """Own what a killed daemon left, and give that; with ``flush`` own all that is there."""
@@ -63,7 +64,7 @@ class Rules:
         named = [(pool.label, pool.name(each.real), each) for pool in pools for each in pool.members.values()]
         self._ours.orders = {(virtual, real): each.order for virtual, real, each in named if each.order}
         self._ours.down = {(virtual, real) for virtual, real, each in named if not each.healthy}
-        ownership.write(self._path, self._ours)
+        self._record()
 
     def entries(self) -> list[ServiceEntry]:
         """Our services as they are."""
@@ -98,7 +99,7 @@ class Rules:
         if whole and not self.failed and self._ours.owned != self._fresh:
             # What nobody may want any more is gone by now: ours no longer.
             self._ours.owned = dict(self._fresh)
-            ownership.write(self._path, self._ours)
+            self._record()
 
     def clear(self, *, everything: bool) -> None:
         """Delete our services; with ``everything`` all there are."""
@@ -108,6 +109,17 @@ class Rules:
         else:
             self._change([], self._ours.owned)
         ownership.forget(self._path)
+
+    def _record(self) -> None:
+        """Serving matters more than the record of it: a full disk is said, once."""
+        trouble = ""
+        try:
+            ownership.write(self._path, self._ours)
+        except OSError as error:
+            trouble = f"{self._path}: {error.strerror}: if we are killed, nobody knows what was ours"
+        if trouble and trouble != self._unrecorded:
+            log.error("%s", trouble)
+        self._unrecorded = trouble
 
     def _one_by_one(self, wanted: Mapping[str, Sequence[Wanted]], gone: ownership.Owned) -> None:
         for name, some in [*wanted.items(), ("", ())]:

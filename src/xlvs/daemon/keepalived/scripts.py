@@ -66,11 +66,22 @@ async def run(
         await run(replace(script, then=None), timeout=timeout, secure=secure, environment=environment)
         script = script.then
     try:
-        path, identity = resolve(script, secure=secure)
-        process = _spawn(path, (*script.arguments, *extra_arguments), identity, environment)
+        return await once(script, *extra_arguments, timeout=timeout, secure=secure, environment=environment)
     except Refused as refusal:
         log.warning("%s", refusal)
         return refusal.status
+
+
+async def once(
+    script: Script,
+    *extra_arguments: str,
+    timeout: float | None,
+    secure: bool = False,
+    environment: Mapping[str, str] | None = None,
+) -> int:
+    """As :func:`run`, of one command; raises :class:`Refused` where it is not run."""
+    path, identity = resolve(script, secure=secure)
+    process = _spawn(path, (*script.arguments, *extra_arguments), identity, environment)
     ended = _when_ended(process)
     try:
         await asyncio.wait_for(asyncio.shield(ended), timeout)
@@ -206,7 +217,12 @@ def _spawn(
 def _when_ended(process: subprocess.Popen[bytes]) -> asyncio.Future[None]:
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[None] = loop.create_future()
-    descriptor = os.pidfd_open(process.pid)
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except OSError as error:
+        process.kill()
+        process.wait()
+        raise Refused(f"Couldn't wait for process {process.pid}: {error.strerror}") from error
 
     def reap() -> None:
         loop.remove_reader(descriptor)
@@ -226,6 +242,8 @@ async def _end(process: subprocess.Popen[bytes], ended: asyncio.Future[None]) ->
     except TimeoutError:
         _signal_group(process, signal.SIGKILL)
         await ended
+    else:
+        _signal_group(process, signal.SIGKILL)  # what it started may be deaf, too
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:

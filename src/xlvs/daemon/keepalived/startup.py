@@ -115,7 +115,7 @@ def _be_child(chosen: argparse.Namespace, open_data_plane: Callable[[], DataPlan
     context = Context(
         options,
         open_data_plane=open_data_plane,
-        state_path=lambda child: f"{control.default_path()}.{child}",
+        state_path=lambda child, instance: f"{control.default_path(instance)}.{child}",
     )
     return process.serve(name, int(descriptor), context)
 
