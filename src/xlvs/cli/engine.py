@@ -23,7 +23,7 @@ def open_data_plane(engine: str = "") -> DataPlane:
     decides, else it is xdp. Raises :class:`xlvs.errors.XlvsError` where it cannot run here.
     """
     # Imported here: commands that need no engine (help, version) must not pay for it.
-    name = engine or os.environ.get(_VARIABLE) or ENGINES[0]
+    name = engine_name(engine)
     if name == "xdp":
         from xlvs.dataplane.xdp import XdpDataPlane
         from xlvs.network.neighbours import NetlinkHost
@@ -35,6 +35,11 @@ def open_data_plane(engine: str = "") -> DataPlane:
 
         return KernelDataPlane(NetlinkIpvs, load_module)
     raise XlvsError(f"no engine '{name}': there are {' and '.join(ENGINES)}")
+
+
+def engine_name(engine: str) -> str:
+    """The engine that a command line's ``engine`` ("": none given) stands for."""
+    return engine or os.environ.get(_VARIABLE) or ENGINES[0]
 
 
 def take_engine(arguments: Sequence[str]) -> tuple[str, list[str]]:

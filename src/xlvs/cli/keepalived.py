@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from xlvs.cli.engine import open_data_plane
+from xlvs.cli.engine import engine_name, open_data_plane
 from xlvs.daemon.keepalived import commandline
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def main(arguments: Sequence[str]) -> int:
         return _explain(read(chosen.use_file, chosen.config_id))
     from xlvs.daemon.keepalived import startup
 
+    chosen.engine = engine_name(chosen.engine)
     return startup.run(
         chosen,
         arguments,

@@ -375,6 +375,19 @@ class Mail:
 
 
 @dataclass(frozen=True, slots=True)
+class SyncDaemons:
+    """lvs_sync_daemon; 0 and None are the kernel's defaults. Without ``instance`` both roles run, always."""
+
+    interface: str
+    instance: str = ""
+    id: int | None = None  # None: the instance's router id
+    maxlen: int = 0
+    port: int = 0
+    ttl: int = 0
+    group: Address | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Global:
     """global_defs: what is not a default of something else."""
 
@@ -394,7 +407,7 @@ class Global:
     lvs_flush: bool = False
     lvs_flush_on_stop: str = ""  # "", "vs" (only its own virtual servers) or "all"
     lvs_timeouts: Mapping[str, int] = field(default_factory=dict)  # tcp, tcpfin, udp: seconds
-    lvs_sync_daemon: tuple[str, ...] = ()  # its words
+    lvs_sync_daemon: SyncDaemons | None = None
     startup_script: Script | None = None
     startup_script_timeout: float = 0.0
     shutdown_script: Script | None = None

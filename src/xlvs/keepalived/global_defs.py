@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from xlvs.health.checks import Address, Script
+from xlvs.keepalived import sync_daemon
 from xlvs.keepalived.config import Fifo, Global, Mail
 from xlvs.keepalived.global_others import OTHERS
 from xlvs.keepalived.global_rows import (
@@ -269,52 +270,6 @@ def _timeouts(line: Line) -> None:
     line.draft.origins["lvs_timeouts"] = line.origin
 
 
-_SYNC = {"id": (0, 255), "maxlen": (1, 65507), "port": (1, 65535), "ttl": (1, 255)}
-
-
-def _sync_daemon(line: Line) -> tuple[str, ...]:
-    """``lvs_sync_daemon INTERFACE [[inst] NAME] [id N] [maxlen N] [port N] [ttl N] [group ADDRESS]``."""
-    known = line.draft.get("lvs_sync_daemon")
-    if known:
-        names = f"{known[0]} {known[2] if 'inst' in known else ''}"
-        raise Refused(f"lvs_sync_daemon has already been specified as {names} - ignoring")
-    if len(line.words) < 2:
-        raise Refused("lvs_sync_daemon requires interface")
-    found = [line.words[1]]
-    words = line.words[2:]
-    if words and words[0] not in (*_SYNC, "group"):
-        words = words[1:] if words[0] == "inst" else words
-        found += ["inst", words.pop(0)] if words else []
-    if words and words[0] not in (*_SYNC, "group", "inst"):
-        words.insert(0, "id")
-    while words:
-        word = words.pop(0)
-        if word not in (*_SYNC, "group"):
-            line.warn(f"Unknown option {word} specified for lvs_sync_daemon")
-        elif not words:
-            line.warn(f"No value specified for lvs_sync_daemon {word} - ignoring")
-        else:
-            found += _sync_option(line, word, words.pop(0))
-    return tuple(found)
-
-
-def _sync_option(line: Line, word: str, text: str) -> list[str]:
-    if word == "group":
-        address = parse_address(text)
-        if address is None:
-            line.warn(f"Invalid lvs_sync_daemon group ({text}) - ignoring")
-        elif not address.is_multicast:
-            line.warn(f"lvs_sync_daemon group address {text} is not multicast - ignoring")
-        else:
-            return [word, text]
-    elif number(line, text, *_SYNC[word]) is not None:
-        return [word, text]
-    else:
-        shown = f"Invalid lvs_sync_daemon {word} ({text}) - ignoring"
-        line.warn(f"Invalid syncid ({text}) - defaulting to vrid" if word == "id" else shown)
-    return []
-
-
 def _flush_on_stop(line: Line) -> str:
     if len(line.words) < 2:
         return "all"
@@ -354,7 +309,7 @@ def _seed(line: Line) -> None:
 
 _WHOLE: dict[str, Row] = {
     "router_id": value("router_id", named("routerid name missing - ignoring")),
-    "lvs_sync_daemon": value("lvs_sync_daemon", _sync_daemon),
+    "lvs_sync_daemon": value("lvs_sync_daemon", sync_daemon.sync_daemon),
     "lvs_timeouts": Row(_timeouts),
     "lvs_flush": flag("lvs_flush"),
     "lvs_flush_on_stop": value("lvs_flush_on_stop", _flush_on_stop),
@@ -421,4 +376,5 @@ def finish(parser: Parser) -> dict[str, Any]:
         if "path" in parts:
             values[field] = Fifo(parts["path"], parts.get("script"))
     values["mail"] = Mail(**values.get("mail", {}))
+    values["lvs_sync_daemon"] = sync_daemon.chosen(parser, values)
     return {"globals": Global(**values, origins=origins)}

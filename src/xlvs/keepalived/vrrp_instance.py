@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from xlvs.health.checks import Address
-from xlvs.keepalived import notify
+from xlvs.keepalived import notify, sync_daemon
 from xlvs.keepalived.routes import gather_routes, gather_rules
 from xlvs.keepalived.schema import (
     Draft,
@@ -336,12 +336,6 @@ def _deprecated_linkbeat(line: Line) -> None:
     line.draft.values["linkbeat_use_polling"] = True
 
 
-def _sync_daemon(line: Line) -> None:
-    line.warn(f"({line.draft.name}) Specifying lvs_sync_daemon_interface against a vrrp is deprecated.")
-    line.warn("        Please use global lvs_sync_daemon")
-    line.parser.top.values["sync_daemon"] = (line.word(), line.draft.name)
-
-
 def _bool(field: str, shown: str) -> Row:
     return value(field, boolean(f"({{block}}) invalid {shown} {{word}} specified"))
 
@@ -442,7 +436,7 @@ KEYWORDS: Table = {
     "higher_prio_send_advert": _bool("higher_prio_send_advert", "higher_prio_send_advert"),
     "debug": value("debug", _number(0, 4, "({name}) Debug value '{word}' not valid; must be between 0-4")),
     "kernel_rx_buf_size": value("kernel_rx_buf", _buffer),
-    "lvs_sync_daemon_interface": Row(_sync_daemon),
+    "lvs_sync_daemon_interface": Row(sync_daemon.of_instance),
     **_GARP,
     **notify.INSTANCE,
 }

@@ -23,6 +23,7 @@ from xlvs.daemon.keepalived.ownership import Ownership
 from xlvs.daemon.keepalived.pool import Action, Pool, Say, ServerKey, key_of, label, server_label
 from xlvs.daemon.keepalived.rules import Rules
 from xlvs.daemon.keepalived.suspension import Suspension
+from xlvs.daemon.keepalived.synchronisation import Synchronisation
 from xlvs.errors import XlvsError
 from xlvs.health import files
 from xlvs.health.checks import AnyCheck, FileCheck, MiscCheck
@@ -57,6 +58,7 @@ class CheckersChild:
         self._timer: asyncio.TimerHandle | None = None
         self._remembering: asyncio.TimerHandle | None = None
         self._config = Config()
+        self._synchronisation = Synchronisation("checkers", context)
 
     # -- the child --------------------------------------------------------------------
 
@@ -229,8 +231,7 @@ class CheckersChild:
 
     def _configure(self, config: Config) -> None:
         self._config = config
-        if config.globals.lvs_sync_daemon:
-            log.warning("lvs_sync_daemon has no effect yet: connections are not synchronised")
+        self._synchronisation.follow(config)
         self._checks = checks_of(config)
         self._labels = {
             (pool_key(server), key_of(real), *kind): (server_label(server, real), label(server))
@@ -342,6 +343,7 @@ class CheckersChild:
         else:
             self._rules.clear(everything=self._config.globals.lvs_flush_on_stop == "all")
         if tell:
+            await self._synchronisation.close()
             for pool in self._pools.values():
                 self._actions += pool.end()
         self._outlet.act(self._actions)

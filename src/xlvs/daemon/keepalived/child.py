@@ -7,7 +7,7 @@ operators' questions to it; ``process.py`` runs the loop around it. A child's cl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Protocol, cast
@@ -32,6 +32,7 @@ class Options:
 
     ``keep_services`` (-I) and ``keep_addresses`` (-V) leave on a stop what was set up;
     ``release_vips`` (-X) is keepalived's; ``detail`` is -D; ``engine`` is ``xdp`` or ``kernel``.
+    ``children`` and ``everything`` are those of :func:`wanted_children`.
     """
 
     engine: str = "xdp"
@@ -40,6 +41,8 @@ class Options:
     release_vips: bool = False
     detail: bool = False
     log_addresses: bool = False  # -a
+    children: frozenset[str] = frozenset(CHILDREN)
+    everything: bool = False  # --all
 
 
 def _nobody(event: Event) -> None:
@@ -108,6 +111,11 @@ def needed(config: Config) -> tuple[str, ...]:
         "bfd": bool(config.bfds),
     }
     return tuple(name for name in ("bfd", "checkers", "vrrp") if wanted[name])
+
+
+def wanted_children(config: Config, allowed: Collection[str], *, everything: bool) -> tuple[str, ...]:
+    """The children that run: of those that the command line allows the needed ones, or ``everything``."""
+    return tuple(name for name in (CHILDREN if everything else needed(config)) if name in allowed)
 
 
 def make(name: str, context: Context) -> Child:

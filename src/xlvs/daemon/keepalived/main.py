@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from xlvs import __version__
 from xlvs.daemon.keepalived import pidfile, scripts, systemd
-from xlvs.daemon.keepalived.child import CHILDREN, Event, needed
+from xlvs.daemon.keepalived.child import CHILDREN, Event, wanted_children
 from xlvs.daemon.keepalived.control import Control
 from xlvs.daemon.keepalived.fifo import NotifyFifo
 from xlvs.daemon.keepalived.kept import Kept
@@ -124,9 +124,8 @@ class Parent:
 
     # -- children -----------------------------------------------------------------------
 
-    def _wanted(self, config: Config) -> list[str]:
-        names = CHILDREN if self._startup.everything else needed(config)
-        return [name for name in names if name in self._startup.children]
+    def _wanted(self, config: Config) -> tuple[str, ...]:
+        return wanted_children(config, self._startup.children, everything=self._startup.everything)
 
     async def _start_children(self) -> None:
         wanted = self._wanted(self._config)

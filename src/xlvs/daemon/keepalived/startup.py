@@ -105,12 +105,14 @@ def _be_child(chosen: argparse.Namespace, open_data_plane: Callable[[], DataPlan
         raise XlvsError("--child is for xlvs keepalived itself")
     logs.set_up(_logs(chosen), name)
     options = Options(
-        engine=chosen.engine or "xdp",
+        engine=chosen.engine,
         keep_services=chosen.dont_release_ipvs,
         keep_addresses=chosen.dont_release_vrrp,
         release_vips=chosen.release_vips,
         detail=chosen.log_detail,
         log_addresses=chosen.address_monitoring,
+        children=frozenset(_children(chosen)),
+        everything=chosen.all,
     )
     context = Context(
         options,

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping
 
 from xlvs.daemon.keepalived.child import Context, Event
+from xlvs.daemon.keepalived.synchronisation import Synchronisation
 from xlvs.daemon.vrrp import report
 from xlvs.daemon.vrrp.runtime import Runtime
 from xlvs.errors import XlvsError
@@ -28,10 +29,12 @@ class VrrpChild:
         self._runtime: Runtime | None = None
         self._delayed: asyncio.TimerHandle | None = None
         self._bfds: dict[str, bool] = {}
+        self._synchronisation = Synchronisation("vrrp", context)
 
     async def start(self, config: Config) -> None:
         """Begin, after ``vrrp_startup_delay``."""
-        self._runtime = Runtime(config, self._context.emit)
+        self._runtime = Runtime(config, self._emit)
+        self._synchronise()
         delay = config.globals.vrrp_startup_delay
         if delay:
             log.info("Delaying startup for %g seconds", delay)
@@ -56,14 +59,16 @@ class VrrpChild:
             await self.start(config)
             return
         runtime.reload(config)
+        self._synchronise()
 
     async def stop(self) -> None:
         """Give way, and clean up."""
         if self._delayed is not None:
             self._delayed.cancel()
-        if self._runtime is not None:
-            await self._runtime.stop(keep_addresses=self._context.options.keep_addresses)
-            self._runtime = None
+        runtime, self._runtime = self._runtime, None
+        if runtime is not None:
+            await runtime.stop(keep_addresses=self._context.options.keep_addresses)
+        await self._synchronisation.close()
 
     def post(self, event: Event) -> None:
         """Hear of BFD sessions."""
@@ -97,6 +102,18 @@ class VrrpChild:
             raise XlvsError(f"{name} is in state {machine.state.value}: {why}")
         runtime.run(runtime.router.force(name, _FORCED[state], runtime.now))
         return {"instance": name, "state": machine.state.value}
+
+    def _emit(self, event: Event) -> None:
+        self._context.emit(event)
+        self._synchronise()
+
+    def _synchronise(self) -> None:
+        runtime = self._runtime
+        if runtime is not None:
+            settings = runtime.config.globals.lvs_sync_daemon
+            machine = runtime.router.machines.get(settings.instance) if settings else None
+            master = machine is not None and machine.state is State.MASTER
+            self._synchronisation.follow(runtime.config, master=master)
 
     def _running(self) -> Runtime:
         if self._runtime is None:
