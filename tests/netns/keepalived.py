@@ -7,10 +7,10 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from xlvs.lab import build
 
@@ -25,10 +25,20 @@ def until(what: Callable[[], object], trouble: Callable[[], str] = str) -> None:
         time.sleep(0.05)
 
 
+class Nodes(Protocol):
+    """Where daemons run: a lab, or less."""
+
+    def typed(self, node: str, command: Sequence[str]) -> list[str]:
+        """The command line that an operator's command on a node is."""
+
+    def run(self, node: str, command: Sequence[str]) -> str:
+        """Run a command on a node, and return its output."""
+
+
 class Daemon:
     """One daemon on one node of a lab; its files are in a folder of its own."""
 
-    def __init__(self, made: build.Lab, node: str, folder: Path) -> None:
+    def __init__(self, made: Nodes, node: str, folder: Path) -> None:
         self.made, self.node, self.folder = made, node, folder
         self.file, self.log = folder / "keepalived.conf", folder / "log"
         self.process: subprocess.Popen[str] | None = None
@@ -110,7 +120,7 @@ class Daemon:
 
 
 @contextmanager
-def daemon(made: build.Lab, node: str, folder: Path) -> Iterator[Daemon]:
+def daemon(made: Nodes, node: str, folder: Path) -> Iterator[Daemon]:
     """A daemon for a block, not started yet."""
     one = Daemon(made, node, folder)
     try:

@@ -9,11 +9,11 @@ import socket
 from collections.abc import Callable
 from dataclasses import replace
 
-from xlvs.daemon.keepalived import channel
+from xlvs.daemon.keepalived import capabilities, channel, scheduling
 from xlvs.daemon.keepalived.channel import Kind
 from xlvs.daemon.keepalived.child import Child, Context, Event, make
-from xlvs.daemon.keepalived.scheduling import schedule
 from xlvs.errors import XlvsError
+from xlvs.keepalived.config import Config
 
 # Exit status of a child that cannot do its work here, as keepalived's.
 CANNOT = 2
@@ -44,7 +44,6 @@ class _Loop:
         loop = asyncio.get_running_loop()
         frames: asyncio.Queue[tuple[Kind, bytes] | None] = asyncio.Queue()
         reader, self._writer = await asyncio.open_connection(sock=connection)
-        self._child: Child = make(self._name, replace(self._context, emit=self._emit))
         stop = channel.frame(Kind.STOP)
         # What a terminal or an operator sends to the whole group is the parent's business; TERM is an end.
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
@@ -85,7 +84,8 @@ class _Loop:
             if self._started:
                 await self._child.reload(config)
             else:
-                schedule(config, self._name)
+                self._settle(config)
+                self._child: Child = make(self._name, replace(self._context, emit=self._emit))
                 await self._child.start(config)
                 self._started = True
                 for event in self._early:
@@ -94,6 +94,12 @@ class _Loop:
         elif kind == Kind.ASK:
             question = channel.json_of(body)
             self._writer.write(channel.json_frame(Kind.ANSWER, await self._answer(question)))
+
+    def _settle(self, config: Config) -> None:
+        """Become the process that the configuration wants, with no more power than its work takes."""
+        scheduling.name(config, self._name)
+        scheduling.schedule(config, self._name)
+        capabilities.drop(self._name, capabilities.needed(self._name, config, self._context.options.engine))
 
     async def _answer(self, question: dict[str, object]) -> dict[str, object]:
         request = question.get("request")

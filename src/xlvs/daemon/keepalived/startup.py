@@ -9,10 +9,12 @@ import os
 import resource
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
-from xlvs.daemon.keepalived import control, logs, pidfile, process
+from xlvs.daemon.keepalived import capabilities, control, logs, pidfile, process, scheduling
 from xlvs.daemon.keepalived.child import CHILDREN, Context, Options
 from xlvs.daemon.keepalived.main import SIGNALS, Parent, Startup
+from xlvs.dataplane import pins
 from xlvs.dataplane.port import DataPlane
 from xlvs.errors import XlvsError
 from xlvs.keepalived.config import Config, Outcome
@@ -70,6 +72,8 @@ def run(
     if chosen.dump_conf:
         for line in explain(config):
             log.info("%s", line)
+    scheduling.name(config, "")
+    capabilities.drop("", capabilities.needed("", config))
     return asyncio.run(Parent(startup, config, outcome.messages).run())
 
 
@@ -114,6 +118,9 @@ def _be_child(chosen: argparse.Namespace, open_data_plane: Callable[[], DataPlan
         children=frozenset(_children(chosen)),
         everything=chosen.all,
     )
+    if name == "checkers" and options.engine == "xdp":
+        with suppress(XlvsError):  # told when the data plane is opened
+            pins.bpffs_folder()  # to mount it takes more than the child keeps
     context = Context(
         options,
         open_data_plane=open_data_plane,
