@@ -122,6 +122,11 @@ def ip_now(lines: Sequence[str]) -> None:
         _complain(command[0], _now(command, text))
 
 
+def filter_now(text: str) -> None:
+    """Have nft load a ruleset, and wait for it; what fails is logged."""
+    _complain("nft", _now(("nft", "-f", "-"), text))
+
+
 def _now(command: Sequence[str], text: str) -> str:
     try:
         done = subprocess.run(

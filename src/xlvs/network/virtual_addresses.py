@@ -25,6 +25,8 @@ _MESSAGE = struct.Struct("=4BI")  # struct ifaddrmsg
 # linux/if_addr.h
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_LABEL, _IFA_BROADCAST, _IFA_CACHEINFO, _IFA_FLAGS = 1, 2, 3, 4, 6, 8
 _IFA_F_NODAD, _IFA_F_HOMEADDRESS, _IFA_F_NOPREFIXROUTE = 0x02, 0x10, 0x200
+# What keywords add.
+_FLAGS = {"mngtmpaddr": 0x100, "autojoin": 0x400}
 _CACHEINFO = struct.Struct("=4I")  # struct ifa_cacheinfo: preferred, valid, two stamps
 _FOREVER = 0xFFFFFFFF
 # linux/rtnetlink.h, enum rt_scope_t; more names in rt_scopes of iproute2
@@ -47,7 +49,8 @@ class Placed:
     peer: IPv4Interface | IPv6Interface | None = None
     home: bool = False
     no_prefix_route: bool = False
-    preferred_lifetime: int | None = None
+    preferred_lifetime: int | None = None  # seconds; None: for ever, but for an IPv6 address of all bits
+    flags: tuple[str, ...] = ()  # nodad (duplicate address detection is wanted), mngtmpaddr, autojoin
 
 
 class VirtualAddresses:
@@ -77,13 +80,15 @@ def _message(one: Placed) -> bytes:
     family = socket.AF_INET if one.address.version == 4 else socket.AF_INET6
     prefix = (one.peer or one.address).network.prefixlen
     flags = 0
-    if family == socket.AF_INET6:
+    if family == socket.AF_INET6 and "nodad" not in one.flags:
         # Nobody else may have it: waiting for DAD would only make the takeover late.
         flags |= _IFA_F_NODAD
     if one.home:
         flags |= _IFA_F_HOMEADDRESS
     if one.no_prefix_route:
         flags |= _IFA_F_NOPREFIXROUTE
+    for word in one.flags:
+        flags |= _FLAGS.get(word, 0)
     text = _MESSAGE.pack(family, prefix, flags & 0xFF, _scope(one.scope), one.ifindex)
     text += attribute(_IFA_LOCAL, local)
     text += attribute(_IFA_ADDRESS, one.peer.ip.packed if one.peer else local)
@@ -93,8 +98,11 @@ def _message(one: Placed) -> bytes:
         text += attribute(_IFA_BROADCAST, one.broadcast.packed)
     if flags:
         text += attribute(_IFA_FLAGS, struct.pack("=I", flags))
-    if one.preferred_lifetime is not None:
-        text += attribute(_IFA_CACHEINFO, _CACHEINFO.pack(one.preferred_lifetime, _FOREVER, 0, 0))
+    preferred = one.preferred_lifetime
+    if preferred is None and family == socket.AF_INET6 and prefix == one.address.max_prefixlen:
+        preferred = 0  # deprecated: it serves, and is not what this node's own connections come from
+    if preferred is not None:
+        text += attribute(_IFA_CACHEINFO, _CACHEINFO.pack(preferred, _FOREVER, 0, 0))
     return text
 
 

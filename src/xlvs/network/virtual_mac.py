@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
@@ -59,7 +59,7 @@ def make(device: VirtualMac, parent_addresses: Iterable[IPv4Address | IPv6Addres
     own = device.address or (_link_local(parent_addresses) if device.family == 6 else None)
     if own is not None:
         # IPv6 sends by an interface only what is from an address on it.
-        ip_now([f"addr add {own} dev {name}{' nodad' if own.version == 6 else ''}"])
+        ip_now([f"addr add {own} dev {name}{' nodad preferred_lft 0' if own.version == 6 else ''}"])
 
 
 def _link_local(addresses: Iterable[IPv4Address | IPv6Address]) -> IPv6Interface | None:
@@ -96,43 +96,57 @@ def _sysctl(family: str, interface: str, name: str) -> Path:
 Address = IPv4Address | IPv6Address
 
 
-def filter_text(
-    table: str, macvlans: Mapping[str, str], refused: tuple[Address, ...] = (), present: bool = True
-) -> str:
-    """The nftables ruleset of virtual routers, in place of the one before.
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What the nftables ruleset of virtual routers is made of.
 
-    Group reports of ``macvlans`` (each with its parent) leave by the parent: from the virtual MAC
-    they would move it about in the switches of a backup. ``refused`` are addresses that nobody may
-    talk to (no_accept), but for neighbour discovery.
+    ``macvlans`` are virtual MACs' interfaces, each with its parent. ``refused`` are addresses that
+    nobody may talk to (no_accept), each with its interface.
     """
-    text = "".join(f"table {family} {table}\ndelete table {family} {table}\n" for family in ("ip", "ip6"))
-    if not present or not (macvlans or refused):
-        return text
-    return (
-        text
-        + _table("ip", table, macvlans, [a for a in refused if a.version == 4])
-        + _table("ip6", table, macvlans, [a for a in refused if a.version == 6])
-    )
 
+    table: str = "keepalived"  # keepalived's own name for it: what one left that was killed is cleared, too
+    priority: int = -1
+    counters: bool = False
+    macvlans: tuple[tuple[str, str], ...] = ()
+    refused: tuple[tuple[Address, str], ...] = ()
 
-def _table(family: str, table: str, macvlans: Mapping[str, str], refused: list[Address]) -> str:
-    going: list[str] = []
-    coming: list[str] = []
-    if refused:
-        if family == "ip6":
-            discovery = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept"
-            going.append(discovery)
-            coming.append(discovery)
-        names = ", ".join(map(str, refused))
-        going.append(f"{family} saddr {{ {names} }} drop")
-        coming.append(f"{family} daddr {{ {names} }} drop")
-    reports = "ip protocol igmp" if family == "ip" else "icmpv6 type mld2-listener-report"
-    for name, parent in macvlans.items():
-        going.append(f'oifname "{name}" {reports} dup to {family} daddr device "{parent}" drop')
-        if family == "ip6":
-            going.append(f'oifname "{name}" icmpv6 type nd-router-solicit drop')
-    hook = "type filter hook {} priority filter - 1; policy accept;"
-    lines = [f"table {family} {table} {{", "chain out {", hook.format("output"), *going, "}"]
-    if coming:
-        lines += ["chain in {", hook.format("input"), *coming, "}"]
-    return "\n".join([*lines, "}", ""])
+    def __bool__(self) -> bool:
+        """Whether it does anything."""
+        return bool(self.macvlans or self.refused)
+
+    def text(self) -> str:
+        """The ruleset, in place of the one before."""
+        families = ("ip", "ip6")
+        tables = [f"table {family} {self.table}\ndelete table {family} {self.table}" for family in families]
+        return "\n".join([*tables, *(line for family in families for line in self._table(family)), ""])
+
+    def _table(self, family: str) -> list[str]:
+        drop = "counter drop" if self.counters else "drop"
+        refused = [(a, device) for a, device in self.refused if a.version == (4 if family == "ip" else 6)]
+        # A link-local address is of one interface: the same one elsewhere is another.
+        near = [(address, device) for address, device in refused if address.is_link_local and family == "ip6"]
+        far = ", ".join(str(address) for address, device in refused if (address, device) not in near)
+        chains: dict[str, list[str]] = {"output": [], "input": []}
+        for hook, end, side in (("output", "saddr", "oifname"), ("input", "daddr", "iifname")):
+            if not refused:
+                continue
+            if family == "ip6":
+                chains[hook].append("icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept")
+            chains[hook] += [f'{family} {end} {one} {side} "{device}" {drop}' for one, device in near]
+            chains[hook] += [f"{family} {end} {{ {far} }} {drop}"] if far else []
+        # From the virtual MAC group reports would move it about in the switches of a backup: they leave
+        # by the parent.
+        reports = "ip protocol igmp" if family == "ip" else "icmpv6 type mld2-listener-report"
+        for name, parent in self.macvlans:
+            dup = f'dup to {family} daddr device "{parent}"'
+            chains["output"].append(f'{reports} oifname "{name}" {dup} {drop}')
+            if family == "ip6":
+                chains["output"].append(f'icmpv6 type nd-router-solicit oifname "{name}" {drop}')
+        if not any(chains.values()):
+            return []
+        lines = [f"table {family} {self.table} {{"]
+        for hook, rules in chains.items():
+            if rules:
+                head = f"type filter hook {hook} priority {self.priority}; policy accept;"
+                lines += [f"chain {hook.removesuffix('put')} {{", head, *rules, "}"]
+        return [*lines, "}"]

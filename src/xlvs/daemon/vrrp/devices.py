@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Mapping
-from ipaddress import IPv4Address, IPv6Address
+from dataclasses import replace
 
 from xlvs.daemon.vrrp.places import Place, Site, promoted, route_lines, rule_lines, static_places
-from xlvs.keepalived.config import Config, Instance
+from xlvs.keepalived.config import Config
 from xlvs.network import virtual_mac
-from xlvs.network.ip_commands import Commands
+from xlvs.network.ip_commands import Commands, filter_now
 from xlvs.network.links import Links
 from xlvs.network.virtual_addresses import VirtualAddresses
-from xlvs.network.virtual_mac import VirtualMac
-from xlvs.vrrp.packet import OWNER
+from xlvs.network.virtual_mac import Filter, VirtualMac
 
-_TABLE = "xlvs_vrrp"  # of nftables, where the configuration names none
 # With a virtual MAC above it, an interface answers for its own addresses alone.
 _PARENT_SETTINGS = (("arp_ignore", "1"), ("arp_filter", "1"))
 
@@ -30,38 +28,40 @@ class Devices:
         self._links, self._addresses, self._commands = links, addresses, commands
         self._vmacs: dict[str, VirtualMac] = {}
         self._sysctls: dict[tuple[str, str], str | None] = {}
-        self._macvlans: dict[str, str] = {}
-        self._refused: dict[str, tuple[IPv4Address | IPv6Address, ...]] = {}
+        self._refused: dict[str, tuple[Place, ...]] = {}
         self._static: tuple[Place, ...] = ()
         self._lines: tuple[tuple[str, str], ...] = ()
-        self._filtered = self._filter_due = False
-        self._table = _TABLE
+        self._filter_settings = Filter()
+        self._filtered = Filter()  # what nft was asked for last
+        self._filter_due = False
 
     def load(self, config: Config, sites: Mapping[str, Site]) -> None:
         """Make what is new, remove what is not wanted any more."""
-        named = config.globals.others.get("nftables", ())
-        self._table = named[0] if named else _TABLE
+        self._filter_settings = _filter_settings(config)
         wanted = {vmac.name: vmac for site in sites.values() for vmac in site.vmacs}
         for name in set(self._vmacs) - set(wanted):
             self._remove_vmac(name)
-        for name, device in wanted.items():
-            if self._vmacs.get(name) != device:
-                self._make_vmac(device)
+        new = [device for name, device in wanted.items() if self._vmacs.get(name) != device]
+        self._vmacs |= {device.name: device for device in new}
+        self._make_vmacs(new)
         self._set_sysctls(config)
-        self._macvlans = {one.name: one.parent for one in wanted.values() if one.mac is not None}
         self._filter()
         self._load_static(config)
 
     def restore(self, changed: Collection[str]) -> None:
         """A parent that was away is back: its virtual MACs went with it."""
-        for device in list(self._vmacs.values()):
-            if (
-                device.parent in changed
-                and self._links.get(device.parent)
-                and not self._links.get(device.name)
-            ):
-                self._make_vmac(device)
-                self._links.read()
+        back = [
+            device
+            for device in self._vmacs.values()
+            if device.parent in changed
+            and self._links.get(device.parent)
+            and not self._links.get(device.name)
+        ]
+        if back:
+            self._filtered = Filter()  # rules that named the parent named one that is no more
+            self._make_vmacs(back)
+            self._filter()
+            self._links.read()
 
     def unload(self, keep_addresses: bool = False) -> None:
         """Give everything back."""
@@ -73,33 +73,33 @@ class Devices:
         self._static, self._lines = (), ()
         for name in list(self._vmacs):
             self._remove_vmac(name)
-        self._macvlans, self._refused = {}, {}
+        self._refused = {}
         self._filter()
         for (interface, name), value in self._sysctls.items():
             if value is not None:
                 virtual_mac.set_sysctl("ipv4", interface, name, value)
         self._sysctls.clear()
 
-    def refuse(self, name: str, instance: Instance | None) -> None:
-        """While an instance without accept mode is master, nobody talks to its addresses; None: it is not."""
-        before = dict(self._refused)
-        self._refused.pop(name, None)
-        if instance is not None and not instance.accept and instance.priority != OWNER:
-            self._refused[name] = tuple(one.address.ip for one in (*instance.addresses, *instance.excluded))
-        if self._refused != before and not self._filter_due:
+    def refuse(self, name: str, places: tuple[Place, ...]) -> None:
+        """While an instance without accept mode is master, nobody talks to its addresses."""
+        before = self._refused.pop(name, ())
+        if places:
+            self._refused[name] = places
+        if places != before and not self._filter_due:
             # Many instances change at once: one filter for all of them.
             self._filter_due = True
             asyncio.get_running_loop().call_soon(self._filter)
 
     # -- the parts ----------------------------------------------------------------------
 
-    def _make_vmac(self, device: VirtualMac) -> None:
-        self._vmacs[device.name] = device
-        parent = self._links.get(device.parent)
-        if parent is None:
-            return
-        virtual_mac.make(device, parent.addresses)
-        log.info("Success creating VMAC interface %s", device.name)
+    def _make_vmacs(self, devices: Collection[VirtualMac]) -> None:
+        """Those whose parent is there. The filter comes first: a backup's virtual MAC must not be heard."""
+        found = [(device, parent) for device in devices if (parent := self._links.get(device.parent))]
+        if any(device.mac is not None for device, _ in found):
+            filter_now(self._wanted_filter().text())
+        for device, parent in found:
+            virtual_mac.make(device, parent.addresses)
+            log.info("Success creating VMAC interface %s", device.name)
 
     def _remove_vmac(self, name: str) -> None:
         virtual_mac.remove(name)
@@ -124,11 +124,25 @@ class Devices:
 
     def _filter(self) -> None:
         self._filter_due = False
-        refused = tuple(dict.fromkeys(one for each in self._refused.values() for one in each))
-        wanted = bool(self._macvlans or refused)
-        if wanted or self._filtered:
-            self._commands.load_filter(virtual_mac.filter_text(self._table, self._macvlans, refused))
+        wanted, before = self._wanted_filter(), self._filtered
         self._filtered = wanted
+        if before and before.table != wanted.table:
+            self._commands.load_filter(Filter(before.table).text())
+        if wanted != before and (wanted or before):
+            self._commands.load_filter(wanted.text())
+
+    def _wanted_filter(self) -> Filter:
+        refused = {
+            (place.address.address.ip, place.device): None
+            for each in self._refused.values()
+            for place in each
+        }
+        macvlans = (
+            (one.name, one.parent)
+            for one in self._vmacs.values()
+            if one.mac is not None and self._links.get(one.parent)
+        )
+        return replace(self._filter_settings, macvlans=tuple(macvlans), refused=tuple(refused))
 
     def _load_static(self, config: Config) -> None:
         places = static_places(config)
@@ -143,3 +157,12 @@ class Devices:
         self._commands.run([line for pair in self._lines if pair not in lines for line in pair[1:]])
         self._commands.run([pair[0] for pair in lines if pair not in self._lines])
         self._static, self._lines = places, lines
+
+
+def _filter_settings(config: Config) -> Filter:
+    others = config.globals.others
+    named, priority = others.get("nftables", ()), others.get("nftables_priority", ())
+    settings = Filter(counters="nftables_counters" in others)
+    if named:
+        settings = replace(settings, table=named[0])
+    return replace(settings, priority=int(priority[0])) if priority else settings

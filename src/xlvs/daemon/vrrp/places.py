@@ -12,6 +12,7 @@ from xlvs.network.ip_commands import route, rule
 from xlvs.network.links import Links
 from xlvs.network.virtual_addresses import Placed
 from xlvs.network.virtual_mac import VirtualMac, mac_of
+from xlvs.vrrp.packet import OWNER
 
 Address = IPv4Address | IPv6Address
 
@@ -39,6 +40,7 @@ class Place:
             home=one.home,
             no_prefix_route=one.no_prefix_route,
             preferred_lifetime=one.preferred_lifetime,
+            flags=one.flags,
         )
 
 
@@ -84,6 +86,11 @@ def _site(instance: Instance, settings: Global, taken: set[str]) -> Site:
         routes=route_lines(instance.routes),
         rules=rule_lines(instance.rules),
     )
+
+
+def refused_places(instance: Instance, site: Site) -> tuple[Place, ...]:
+    """The addresses that nobody may talk to while it is master: all of one without accept mode."""
+    return () if instance.accept or instance.priority == OWNER else site.addresses
 
 
 def static_places(config: Config) -> tuple[Place, ...]:

@@ -13,7 +13,7 @@ from xlvs.daemon.vrrp.announcing import Announcement, Announcing
 from xlvs.daemon.vrrp.devices import Devices
 from xlvs.daemon.vrrp.link_delays import LinkDelays
 from xlvs.daemon.vrrp.notifying import Notifier
-from xlvs.daemon.vrrp.places import Place, Site, sites_of
+from xlvs.daemon.vrrp.places import Place, Site, refused_places, sites_of
 from xlvs.daemon.vrrp.pools import Membership, Pools
 from xlvs.daemon.vrrp.translate import group_of, settings_of
 from xlvs.daemon.vrrp.watching import Watching
@@ -371,7 +371,7 @@ class Runtime:
         _say(site.routes, "(%s) setting Virtual Routes", name)
         _say(site.rules, "(%s) setting Virtual Rules", name)
         self._commands.run([line for line, _ in (*site.routes, *site.rules)])
-        self._devices.refuse(name, instance)
+        self._devices.refuse(name, refused_places(instance, site))
         self.links.read()
         self._there[name] = self._in_place(name)
 
@@ -388,7 +388,7 @@ class Runtime:
     def _take_away(self, name: str, site: Site) -> None:
         self._commands.run([line for _, line in reversed((*site.routes, *site.rules))])
         self._addresses.remove(self._placed(site.addresses))
-        self._devices.refuse(name, None)
+        self._devices.refuse(name, ())
 
     def _move(self, name: str, before: Site, after: Site) -> None:
         """A master's addresses, routes and rules become those of another configuration."""
@@ -403,6 +403,7 @@ class Runtime:
             [line for pair in before.rules + before.routes if pair not in new_lines for line in pair[1:]]
         )
         self._commands.run([pair[0] for pair in after.routes + after.rules if pair not in had_lines])
+        self._devices.refuse(name, refused_places(self._instances[name], after))
         self.links.read()
         self._there[name] = self._in_place(name)
         if new:
