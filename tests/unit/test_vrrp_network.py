@@ -1,12 +1,15 @@
-"""What the vrrp child asks of the kernel, as keepalived 2.2.7 was seen to ask (both side by side in one place)."""
+"""What the vrrp child asks of the kernel, as keepalived 2.2.7 was seen to ask it in the same place."""
 
 from __future__ import annotations
 
 import struct
 from ipaddress import ip_address, ip_interface
+from pathlib import Path
 
 import pytest
 
+from xlvs.daemon.vrrp.places import sites_of
+from xlvs.keepalived.parse import parse
 from xlvs.network.rtnetlink import attributes
 from xlvs.network.virtual_addresses import Placed, _message
 from xlvs.network.virtual_mac import Filter
@@ -76,3 +79,51 @@ def test_the_filter_is_as_configured() -> None:
 def test_a_filter_of_nothing_leaves_no_table() -> None:
     assert not Filter()
     assert "{" not in Filter().text()
+
+
+PLACES = """
+vrrp_instance VI_1 {
+interface e0
+virtual_router_id 51
+%s
+virtual_ipaddress {
+10.0.0.1/24
+10.1.0.1/24 dev e1
+10.2.0.1/24 dev e2 no_track
+}
+virtual_ipaddress_excluded {
+10.3.0.1/24 dev e3
+}
+virtual_routes {
+10.70.0.0/16 via 10.0.0.9 dev e4
+10.71.0.0/16 via 10.0.0.9 dev e5 no_track
+10.72.0.0/16 nexthop via 10.6.0.9 dev e6
+}
+virtual_rules {
+iif e7 from 10.70.0.0/16 table 10 preference 5000
+oif e8 from 10.70.0.0/16 table 10 preference 5001 no_track
+}
+}
+"""
+
+
+@pytest.mark.parametrize(("more", "own"), [("", {"e0"}), ("dont_track_primary", set())])
+def test_an_instance_needs_the_interfaces_of_what_it_puts_in_place(
+    more: str, own: set[str], tmp_path: Path
+) -> None:
+    (tmp_path / "conf").write_text(PLACES % more)
+    config = parse(str(tmp_path / "conf")).config
+    assert config is not None
+    assert {*sites_of(config)["VI_1"].needs} == {"e1", "e3", "e4", "e7"} | own
+
+
+@pytest.mark.parametrize(
+    ("entry", "weight"), [("e1", None), ("e1 weight 10", 10), ("e1 bogus", "no"), ("e1 weight", "no")]
+)
+def test_what_is_tracked_with_an_unknown_option_is_not_tracked(
+    entry: str, weight: object, tmp_path: Path
+) -> None:
+    (tmp_path / "conf").write_text(PLACES % f"track_interface {{\n{entry}\n}}")
+    config = parse(str(tmp_path / "conf")).config
+    assert config is not None
+    assert [one.weight for one in config.instances[0].track_interfaces] == [weight] * (weight != "no")

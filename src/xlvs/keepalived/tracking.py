@@ -35,6 +35,8 @@ def tracked(kind: str) -> Row:
         line.draft.origins[name] = line.origin
         for entry in line.parser.entries(line):
             found = _tracked(entry, kind, limit)
+            if found is None:
+                continue
             if any(other.name == found.name for other in line.draft.values[name]):
                 entry.warn(f"({line.draft.name}) duplicate {kind} {found.name} - ignoring")
             else:
@@ -44,7 +46,8 @@ def tracked(kind: str) -> Row:
     return Row(handle)
 
 
-def _tracked(entry: Line, kind: str, limit: int) -> Tracked:
+def _tracked(entry: Line, kind: str, limit: int) -> Tracked | None:
+    """The entry; one with an unknown option, or a weight of nothing, is not tracked at all."""
     name, words = entry.words[0], entry.words[1:]
     where = f"({entry.draft.name})"
     shown = kind if kind == "track_interface" else kind.replace("_", " ")
@@ -52,10 +55,10 @@ def _tracked(entry: Line, kind: str, limit: int) -> Tracked:
         return Tracked(name)
     if words[0] != "weight":
         entry.warn(f"{where} unknown {shown} {name} option {words[0]} - ignoring")
-        return Tracked(name)
+        return None
     if len(words) < 2:
         entry.warn(f"{where} weight without value specified for {shown} {name} - ignoring")
-        return Tracked(name)
+        return None
     weight = number(entry, words[1], -254, 254)
     if weight is None:
         entry.warn(

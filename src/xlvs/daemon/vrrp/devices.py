@@ -49,11 +49,11 @@ class Devices:
         self._load_static(config)
 
     def restore(self, changed: Collection[str]) -> None:
-        """A parent that was away is back: its virtual MACs went with it."""
+        """A parent that was away is back, whose virtual MACs went with it; or somebody took one away."""
         back = [
             device
             for device in self._vmacs.values()
-            if device.parent in changed
+            if {device.parent, device.name} & set(changed)
             and self._links.get(device.parent)
             and not self._links.get(device.name)
         ]

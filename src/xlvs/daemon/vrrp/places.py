@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
+from itertools import pairwise
 
 from xlvs.keepalived.config import Config, Global, Instance, Route, Rule, VirtualAddress
 from xlvs.network.ip_commands import route, rule
@@ -50,7 +51,8 @@ class Site:
 
     ``device`` is where its addresses go by default, ``wire`` where adverts come and go: both are
     the virtual MAC's interface, if there is one, but for ``vmac_xmit_base``. ``vmacs`` are all
-    interfaces to be made: the instance's own, and those of addresses on other interfaces.
+    interfaces to be made: the instance's own, and those of addresses on other interfaces. ``needs``
+    are the interfaces without which it cannot serve: its own, and those of what it puts in place.
     """
 
     device: str
@@ -59,6 +61,7 @@ class Site:
     addresses: tuple[Place, ...]
     routes: tuple[tuple[str, str], ...]  # each the line that adds and the one that removes
     rules: tuple[tuple[str, str], ...]
+    needs: tuple[str, ...] = ()
 
 
 def sites_of(config: Config) -> dict[str, Site]:
@@ -85,7 +88,29 @@ def _site(instance: Instance, settings: Global, taken: set[str]) -> Site:
         addresses=tuple(places),
         routes=route_lines(instance.routes),
         rules=rule_lines(instance.rules),
+        needs=_needs(instance, device, places),
     )
+
+
+def _needs(instance: Instance, device: str, places: Iterable[Place]) -> tuple[str, ...]:
+    """As keepalived tracks them: those of addresses, routes and rules, but for what is not tracked.
+
+    dont_track_primary is of addresses: a route names its interface, and wants it.
+    """
+    own = {instance.interface, device}
+    needed = [*own, *(place.device for place in places if not place.address.no_track)]
+    if instance.dont_track_primary:
+        needed = [name for name in needed if name not in own]
+    for words in (one.words for one in instance.routes if not one.no_track):
+        needed += _named(words[: words.index("nexthop")] if "nexthop" in words else words, "dev")
+    for words in (one.words for one in instance.rules if not one.no_track):
+        needed += _named(words, "iif", "oif")
+    return tuple(sorted({name for name in needed if name}))
+
+
+def _named(words: Sequence[str], *before: str) -> list[str]:
+    """What stands behind these words."""
+    return [name for word, name in pairwise(words) if word in before]
 
 
 def refused_places(instance: Instance, site: Site) -> tuple[Place, ...]:

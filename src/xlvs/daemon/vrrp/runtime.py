@@ -68,6 +68,8 @@ class Runtime:
         self._there: dict[str, set[Place]] = {}  # a master's addresses that were seen in place
         self._waiting: dict[str, set[tuple[TrackKind, str]]] = {}  # instances before scripts' first results
         self._delays = LinkDelays()
+        self._down: dict[str, set[str]] = {}  # by instance: what it needs and is down
+        self._ups: dict[str, bool] = {}  # interfaces, as they were told last
         self._timer: asyncio.TimerHandle | None = None
         self._armed: float | None = None
         self._retry: asyncio.TimerHandle | None = None
@@ -144,6 +146,7 @@ class Runtime:
             self.router.rename(f"{after} renamed", after)
             sites[after] = self.sites[name]
             _rename(self._there, name, after)
+            _rename(self._down, name, after)
             _rename(self._waiting, name, after)
             _rename(self._vmac_timers, name, after)
         masters = self._masters()
@@ -247,9 +250,19 @@ class Runtime:
     def _links_changed(self) -> None:
         changed = self.links.read()
         if changed:
+            self._tell_of(changed)
             self._devices.restore(changed)
             self._look()
             self._miss()
+
+    def _tell_of(self, changed: Iterable[str]) -> None:
+        """The log's lines about interfaces that somebody needs."""
+        for name in sorted(self._ups.keys() & set(changed)):
+            link = self.links.get(name)
+            up = link is not None and link.up
+            if up != self._ups[name]:
+                self._ups[name] = up
+                log.info("Netlink reports %s %s", name, "up" if up else "down")
 
     def _look(self) -> None:
         """Tell the machines of interfaces and addresses, and open the sockets that they need."""
@@ -264,16 +277,21 @@ class Runtime:
             base, wire = self.links.get(instance.interface), self.links.get(site.wire)
             source = instance.source or primary(base, instance, virtual)
             self.router.set_addresses(name, source, local | ({source} if source else set()))
-            down = not (self._up(instance.interface) and self._up(site.device))
-            down = down and bool(instance.interface) and not instance.dont_track_primary
-            commands += self.router.set_fault(name, f"interface {instance.interface} down", down, self.now)
+            down = {needed for needed in site.needs if not self._up(needed)}
+            for needed in sorted(down | self._down.get(name, set())):
+                text = f"interface {needed} down"
+                commands += self.router.set_fault(name, text, needed in down, self.now)
+            self._down[name] = down
             family = "IPv6" if self.router.machines[name].settings.family == 6 else "IPv4"
-            missing = source is None and not down
+            missing = source is None and not down & {instance.interface, site.device}
             text = f"no {family} address for interface"
             commands += self.router.set_fault(name, text, missing, self.now)
             if wire is not None or not instance.interface:
                 members[name] = membership(self.router.machines[name].settings, instance, wire, source)
-        for watched in tracked_interfaces(self.config):
+        watching = tracked_interfaces(self.config)
+        told_of = {device for site in self.sites.values() for device in site.needs} | watching
+        self._ups = {device: self._ups.get(device, self._up(device)) for device in told_of}
+        for watched in watching:
             commands += self.router.report(TrackKind.INTERFACE, watched, int(self._up(watched)), self.now)
         self._pools.set_members(members)
         self._look_again()
@@ -300,7 +318,8 @@ class Runtime:
             self._there[name] = there
             if any(not place.address.no_track for place in gone):
                 for place in gone:
-                    log.info("(%s) address %s has been removed by somebody", name, place.address.address)
+                    address = place.address.address.ip
+                    log.info("Netlink reflector reports IP %s removed from %s", address, place.device)
                 self.run(self.router.addresses_lost(name, self.now))
 
     def _in_place(self, name: str) -> set[Place]:
