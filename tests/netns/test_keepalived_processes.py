@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from tests.netns.alone import Alone
 from tests.netns.keepalived import Daemon, daemon, until
 from xlvs.daemon.keepalived.capabilities import Capability, needed
 from xlvs.keepalived.config import Config, Global
-from xlvs.lab import namespaces
+from xlvs.lab import build, namespaces
 
 pytestmark = pytest.mark.root
 
@@ -96,6 +97,8 @@ notify {folder}/nobody nobody
 }}
 virtual_server 10.9.77.77 80 {{
 protocol TCP
+delay_loop 1
+retry 0
 lb_algo rr
 lb_kind NAT
 quorum_up {folder}/checker
@@ -175,3 +178,41 @@ def test_a_process_is_as_global_defs_has_it(one: Daemon, folder: Path) -> None:
     assert limits["checkers"][:2] == ["unlimited", "unlimited"]
     assert limits["bfd"][1] == "20000000"
     assert limits["vrrp"][1] == "10000000"
+
+
+def test_ipvs_may_be_in_another_namespace_than_the_checks(one: Daemon, folder: Path) -> None:
+    # The real one goes to the other namespace for its IPVS socket alone, and ends where there is none.
+    other = Alone(f"{NODE}-2")
+    with other.made():
+        one.configure(f"net_namespace_ipvs {other.name}", configuration("", folder))
+        one.start()
+        assert "10.9.77.77" in other.xlvs("ipvsadm", "-L", "-n").stdout
+        assert "10.9.77.77" not in namespaces.run(namespaces.inside(NODE, build.xlvs("ipvsadm", "-L", "-n")))
+        home = os.stat(f"/run/netns/{NODE}").st_ino
+        for pid_file in PROCESSES.values():
+            assert os.stat(f"/proc/{one.pid(pid_file)}/ns/net").st_ino == home
+        # The check of the server at home, where nobody listens, has its say over there.
+        until(lambda: "127.0.0.1" not in other.xlvs("ipvsadm", "-L", "-n").stdout, lambda: one.text)
+        assert one.stop() == 0
+        assert "10.9.77.77" not in other.xlvs("ipvsadm", "-L", "-n").stdout
+
+
+def test_a_namespace_and_an_instance_are_in_the_places_of_pid_files(one: Daemon, folder: Path) -> None:
+    one.configure("instance two", configuration("", folder))
+    command = build.xlvs("keepalived", "-n", "-l", f"--use-file={one.file}", "-s", NODE)
+    places = [
+        Path(f"/run/keepalived/{NODE}/{name}_two.pid") for name in ("keepalived", "vrrp", "checkers", "bfd")
+    ]
+    with one.log.open("w") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        until(lambda: "Running\n" in one.text, lambda: one.text)
+        pids = [int(place.read_text()) for place in places]
+        assert pids[0] == process.pid
+        home = os.stat(f"/run/netns/{NODE}").st_ino
+        assert {os.stat(f"/proc/{pid}/ns/net").st_ino for pid in pids} == {home}
+        assert {oct(place.stat().st_mode) for place in places} == {oct(0o100644)}
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
+    assert not places[0].parent.exists()

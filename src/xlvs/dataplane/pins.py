@@ -31,9 +31,8 @@ MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8  # linux/mount.h
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-@cache
 def netns_cookie() -> int:
-    """The cookie of the current network namespace: unique while the machine is up."""
+    """The cookie of this thread's network namespace: unique while the machine is up."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             return int.from_bytes(probe.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8), "little")

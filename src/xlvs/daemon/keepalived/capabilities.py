@@ -58,8 +58,8 @@ def needed(process: str, config: Config, engine: str = "xdp") -> frozenset[Capab
         found.add(_C.IPC_LOCK)  # whatever it allocates later is locked, too
     if process == "checkers":
         found |= _XDP if engine == "xdp" else frozenset()
-        if config.globals.net_namespace_ipvs is not None:
-            found.add(_C.SYS_ADMIN)  # to go there and back
+    if process in ("vrrp", "checkers") and config.globals.net_namespace_ipvs is not None:
+        found |= {_C.SYS_ADMIN, _C.SYS_PTRACE}  # to find it, to go there and back
     return frozenset(found)
 
 

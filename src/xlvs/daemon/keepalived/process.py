@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import replace
 
-from xlvs.daemon.keepalived import capabilities, channel, scheduling
+from xlvs.daemon.keepalived import capabilities, channel, elsewhere, scheduling
 from xlvs.daemon.keepalived.channel import Kind
 from xlvs.daemon.keepalived.child import Child, Context, Event, make
 from xlvs.errors import XlvsError
@@ -85,7 +85,7 @@ class _Loop:
                 await self._child.reload(config)
             else:
                 self._settle(config)
-                self._child: Child = make(self._name, replace(self._context, emit=self._emit))
+                self._child: Child = make(self._name, self._context_for(config))
                 await self._child.start(config)
                 self._started = True
                 for event in self._early:
@@ -100,6 +100,10 @@ class _Loop:
         scheduling.name(config, self._name)
         scheduling.schedule(config, self._name)
         capabilities.drop(self._name, capabilities.needed(self._name, config, self._context.options.engine))
+
+    def _context_for(self, config: Config) -> Context:
+        opened = elsewhere.opener(config.globals.net_namespace_ipvs, self._context.open_data_plane)
+        return replace(self._context, emit=self._emit, open_data_plane=opened)
 
     async def _answer(self, question: dict[str, object]) -> dict[str, object]:
         request = question.get("request")
