@@ -286,6 +286,38 @@ def test_after_a_kill_services_are_taken_over_and_the_dead_stay_out(tmp_path: Pa
     play(second())
 
 
+def test_what_failed_last_is_on_record_before_it_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in the middle of a change: the next one does not begin with servers that are dead."""
+
+    async def first() -> None:
+        scene = Scene(tmp_path, plane)
+        await scene.child.start(configured)
+        monkeypatch.setattr(scene.child._rules, "carry_out", killed)
+        scene.runner.say("10.9.0.11", False)
+        await until(lambda: deaths)
+
+    async def second() -> None:
+        scene = Scene(tmp_path, plane)
+        assert scene.inside() == {11: 1, 12: 1}
+        await scene.child.start(configured)
+        assert scene.inside() == {12: 1}
+        doubtful = [check for check in scene.runner.checks.values() if check.alpha]
+        assert [check.warmup for check in doubtful] == [2.0]  # and asked soon
+        await scene.child.stop()
+
+    def killed(*_: object, **__: object) -> None:
+        deaths.append(True)
+        raise SystemError("killed here")
+
+    deaths: list[bool] = []
+    plane = MemoryDataPlane()
+    configured = config(server(real(11), real(12)))
+    play(first())
+    play(second())
+
+
 def test_after_a_kill_the_sorry_server_goes_on_serving(tmp_path: Path) -> None:
     async def life(*, first: bool) -> None:
         scene = Scene(tmp_path, plane)

@@ -30,7 +30,8 @@ from xlvs.health.checks import AnyCheck, FileCheck, MiscCheck
 from xlvs.health.verdict import Health, Verdict, health
 from xlvs.keepalived.config import Config, RealServer, VirtualServer
 
-_REMEMBER = 1.0  # seconds until what changed is on record for whoever comes after a kill
+_REMEMBER = 1.0  # seconds between two records of what changed, for whoever comes after a kill
+_AGAIN = 2.0  # seconds within which servers that a killed daemon had out are asked
 _LITTLE = 0.02  # seconds of work that changes of rules may come to without a pause
 _RETRY = 5.0  # seconds until rules that the engine refused are tried again
 
@@ -57,6 +58,7 @@ class CheckersChild:
         self._work = 0.0  # seconds of the processor that the last change of rules took
         self._timer: asyncio.TimerHandle | None = None
         self._remembering: asyncio.TimerHandle | None = None
+        self._unrecorded = False  # something has changed since
         self._config = Config()
         self._synchronisation = Synchronisation("checkers", context)
 
@@ -128,8 +130,7 @@ class CheckersChild:
 
     async def ask(self, request: Mapping[str, object]) -> Mapping[str, object]:
         """See the protocol. What an operator has been told is on record, too."""
-        if self._remembering:
-            self._remembering.cancel()
+        if self._unrecorded:
             self._remember()
         command = request.get("command")
         if command == "status":
@@ -193,11 +194,12 @@ class CheckersChild:
             self._flushing = None
         pools = [pool for key, pool in self._pools.items() if whole or key in self._dirty]
         self._dirty.clear()
+        self._unrecorded = True  # and recorded before it is done, unless that was a moment ago
+        if self._remembering is None:
+            self._remember()
         begun = time.thread_time()
         self._rules.carry_out(pools, self._now(), whole=whole)
         self._work = time.thread_time() - begun
-        if self._remembering is None:
-            self._remembering = self._loop.call_later(_REMEMBER, self._remember)
         self._finish()
 
     def _finish(self) -> None:
@@ -241,10 +243,10 @@ class CheckersChild:
         }
 
     def _set_checks(self) -> None:
-        checks: dict[Hashable, AnyCheck] = {
-            key: replace(check, alpha=True) if key in self._doubtful else check
-            for key, check in self._checks.items()
-        }
+        checks: dict[Hashable, AnyCheck] = {**self._checks}
+        for key in self._doubtful:
+            check = self._checks[key]
+            checks[key] = replace(check, alpha=True, warmup=min(check.warmup, _AGAIN))
         self._runner.set(checks, {file.name: file.file for file in self._config.files})
 
     def _health(self, key: PoolKey, real: RealServer) -> Health:
@@ -276,8 +278,13 @@ class CheckersChild:
         self._rules.own(self._pools.values())
 
     def _remember(self) -> None:
-        self._remembering = None
-        self._rules.remember(self._pools.values())
+        if self._remembering:
+            self._remembering.cancel()
+            self._remembering = None
+        if self._unrecorded:
+            self._unrecorded = False
+            self._rules.remember(self._pools.values())
+            self._remembering = self._loop.call_later(_REMEMBER, self._remember)
 
     def _name_check(self, name: Hashable) -> str:
         key = cast("CheckKey", name)
