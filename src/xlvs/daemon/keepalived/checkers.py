@@ -243,7 +243,7 @@ class CheckersChild:
         }
 
     def _set_checks(self) -> None:
-        checks: dict[Hashable, AnyCheck] = {**self._checks}
+        checks: dict[Hashable, AnyCheck] = dict(self._checks.items())
         for key in self._doubtful:
             check = self._checks[key]
             checks[key] = replace(check, alpha=True, warmup=min(check.warmup, _AGAIN))
