@@ -138,3 +138,15 @@ def test_weights(weight: int, reverse: bool, up: bool, priority: int) -> None:
     router = running(replace(ONE, tracks=(Track(TrackKind.INTERFACE, "eth1", weight, reverse),)))
     router.report(TrackKind.INTERFACE, "eth1", up, 1.0)
     assert router.machines["one"].priority == priority
+
+
+def test_a_renamed_member_stays_in_its_group_and_in_time() -> None:
+    router = running(ONE, TWO, groups=(PAIR,), until=10.0)
+    router.rename("one", "uno")
+    renamed = replace(ONE, name="uno")
+    assert router.reload([renamed, TWO], [GroupSettings("pair", ("uno", "two"))], 10.2) == []
+    heard(router, renamed, 200, 10.3)
+    assert states(router) == [State.BACKUP, State.BACKUP]
+    while (due := router.deadline) is not None and due <= 30.0:
+        router.tick(due)
+    assert states(router) == [State.MASTER, State.MASTER]

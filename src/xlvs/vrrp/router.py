@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from xlvs.vrrp.commands import Become, Command, Event, Log, Notify, State
+from xlvs.vrrp.deadlines import Deadlines
 from xlvs.vrrp.machine import Machine
 from xlvs.vrrp.packet import Address, Received
 from xlvs.vrrp.settings import GroupSettings, Settings, Track, TrackKind
@@ -44,6 +45,8 @@ class Router:
         self._values: dict[tuple[TrackKind, str], int] = {}
         self._faults: dict[str, frozenset[str]] = {}
         self._removed: set[str] = set()
+        self._deadlines = Deadlines()
+        self._place: dict[str, int] = {}  # in the configuration's order
         self._set(instances, groups)
 
     def _set(self, instances: Iterable[Settings], groups: Iterable[GroupSettings]) -> None:
@@ -60,16 +63,20 @@ class Router:
         for name, group in self.groups.items():
             if name in known:
                 group.state = known[name].state
-        self._group_of = {
-            member.settings.name: group for group in self.groups.values() for member in group.members
-        }
+        self._group_of = {name: group for group in self.groups.values() for name in group.settings.members}
         self._faults = {name: self._faults.get(name, frozenset()) for name in self.machines}
+        self._place = {name: place for place, name in enumerate(self.machines)}
+        self._deadlines = Deadlines()
+        for name, machine in self.machines.items():
+            self._deadlines.expect(name, machine.deadline)
 
     @property
     def deadline(self) -> float | None:
-        """When ``tick`` is to be called next; None: never, as it stands."""
-        deadlines = (machine.deadline for machine in self.machines.values())
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        """When ``tick`` is to be called next, be there something to do or not; None: never, as it stands."""
+        return self._deadlines.first
+
+    def _schedule(self, machine: Machine) -> None:
+        self._deadlines.expect(machine.settings.name, machine.deadline)
 
     # -- coming, going, time, packets ---------------------------------------------------
 
@@ -134,11 +141,13 @@ class Router:
     def tick(self, now: float) -> list[Command]:
         """What is due at ``now``."""
         commands: list[Command] = []
-        for name, machine in self.machines.items():
+        for name in sorted(self._deadlines.take(now), key=self._place.__getitem__):
+            machine = self.machines[name]
             if machine.deadline is not None and machine.deadline <= now:
                 group = self._group_of.get(name)
                 allowed = group is None or group.agrees(machine)
                 commands += self._together(machine, machine.tick(now, allowed), now)
+            self._schedule(machine)
         return commands
 
     def receive(self, name: str, packet: Received, now: float) -> list[Command]:
@@ -233,6 +242,7 @@ class Router:
                 commands += machine.set_priority(self._priority(machine), now)
             for each in [machine, *(fellow for fellow in fellows if fellow is not machine)]:
                 commands += each.set_faults(self._all_faults(each.settings.name), now)
+                self._schedule(each)
             commands += self._settle(machine)
         return commands
 
@@ -240,8 +250,14 @@ class Router:
 
     def _together(self, machine: Machine, commands: list[Command], now: float) -> list[Command]:
         """The rest of the group follows where the machine went."""
-        changed = any(isinstance(command, Become) for command in commands)
-        return [*commands, *self._follow(machine, now)] if changed else commands
+        self._schedule(machine)
+        if not any(isinstance(command, Become) for command in commands):
+            return commands
+        followed = self._follow(machine, now)
+        group = self._group_of.get(machine.settings.name)
+        for member in group.members if group else ():
+            self._schedule(member)
+        return [*commands, *followed]
 
     def _follow(self, machine: Machine, now: float) -> list[Command]:
         group = self._group_of.get(machine.settings.name)
