@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from xlvs.keepalived.global_rows import bounded, checked, other, process, sized, switch
+from xlvs.keepalived.global_rows import bounded, checked, globals_of, other, process, sized, switch
 from xlvs.keepalived.schema import Line, Refused, Row
 from xlvs.keepalived.values import number
 
@@ -60,6 +60,16 @@ def _iptables(_line: Line) -> None:
     )
 
 
+def _firewall(which: str) -> Callable[[Line], None]:
+    """``nftables [TABLE]``: the first one counts."""
+
+    def kind(line: Line) -> None:
+        if line.keyword in globals_of(line.parser).values.get("others", {}):
+            raise Refused(f"{which}nftables already specified - ignoring")
+
+    return kind
+
+
 def needed(missing: str, low: int, high: int, refusal: str) -> Callable[[Line], int]:
     """A number in [low, high]; ``missing`` is told where there is none."""
 
@@ -78,8 +88,8 @@ OTHERS: dict[str, Row] = {
     **{
         keyword: other()
         for keyword in (
-            *("process_names", "nftables", "nftables_counters"),
-            *("nftables_ifindex", "nftables_ipvs", "disable_local_igmp", "log_unknown_vrids"),
+            *("process_names", "nftables_counters", "nftables_ifindex", "disable_local_igmp"),
+            *("log_unknown_vrids",),
             *("enable_snmp_vrrp", "enable_snmp_keepalived", "enable_snmp_checker", "enable_snmp_rfc"),
             *("enable_snmp_rfcv2", "enable_snmp_rfcv3", "enable_traps", "enable_dbus", "reload_repeat"),
             *("reload_check_config", "reload_file"),
@@ -92,6 +102,8 @@ OTHERS: dict[str, Row] = {
     "vrrp_rx_bufs_policy": checked(_policy),
     "umask": checked(_umask),
     "vrrp_iptables": checked(_iptables),
+    "nftables": checked(_firewall("")),
+    "nftables_ipvs": checked(_firewall("ipvs ")),
     "nftables_priority": checked(bounded(-(2**31), _MOST, "invalid nftables chain priority '{word}'")),
     "nftables_ipvs_priority": checked(
         bounded(-(2**31), _MOST, "invalid ipvs nftables chain priority '{word}'")

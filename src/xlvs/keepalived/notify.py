@@ -6,7 +6,7 @@ from typing import Any
 
 from xlvs.keepalived.config import Notify
 from xlvs.keepalived.schema import Line, Refused, Row
-from xlvs.keepalived.scripts import NAMELESS, nameless
+from xlvs.keepalived.scripts import NAMELESS, known, nameless, quoted
 from xlvs.keepalived.values import FALSE, TRUE, script
 
 _FIELDS = {
@@ -28,6 +28,9 @@ def _notify(keyword: str, group: bool) -> Row:
             where = f"vrrp group {line.draft.name}:" if group else f"({line.draft.name})"
             raise Refused(f"{where} {keyword} script already specified - ignoring {line.word()}")
         named = script(line)
+        if not known(line.parser.host, named):
+            line.warn(f"Invalid user or group for script {quoted(named)} - disabling", status=0)
+            return
         if nameless(line.parser, named):
             raise Refused(NAMELESS)
         found[field] = named

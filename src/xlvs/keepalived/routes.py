@@ -20,11 +20,11 @@ TYPES = (
     "broadcast",
     "anycast",
     "multicast",
-    "throw",
+    "blackhole",
     "unreachable",
     "prohibit",
-    "blackhole",
-)
+    "throw",
+)  # in the order of their numbers, from 1
 TABLES = {"unspec": 0, "default": 253, "main": 254, "local": 255}
 PROTOCOLS: tuple[str, ...] = (
     "redirect",
@@ -185,6 +185,15 @@ def _same(family: list[int], version: int) -> None:
         family.append(version)
 
 
+def _type(word: str) -> str:
+    """A route's type, which may be a number (rtnetlink(7)); "" for another word."""
+    if word in TYPES:
+        return word
+    match = re.fullmatch(r"0x0*([0-9a-fA-F]{1,2})|0*([0-9]{1,3})", word)
+    found = int(match[1] or match[2], 16 if match[1] else 10) if match else 256
+    return "" if found > 255 else TYPES[found - 1] if 1 <= found <= len(TYPES) else str(found)
+
+
 def _prefix(line: Line, word: str, family: list[int]) -> str | None:
     """A destination as it is kept, or None where the word is none."""
     if word == "default6":
@@ -241,9 +250,7 @@ def _route(words: _Words, static: bool) -> Route:
     destination = device = ""
     while words.more():
         word = words.take()
-        if word in TYPES and not kept:
-            kept.append(word)
-        elif word in ("inet", "inet6"):
+        if word in ("inet", "inet6"):
             _same(family, 4 if word == "inet" else 6)
         elif word in ("via", "gw"):
             if word == "gw":
@@ -270,10 +277,13 @@ def _route(words: _Words, static: bool) -> Route:
         elif _track(words, fields, word, static):
             pass
         else:
-            found = _prefix(line, words.take() if word == "to" else word, family)
-            if found is None:
-                raise Wrong(f"unknown route keyword {word}")
-            if destination:
+            type_ = _type(word)
+            if type_:
+                kept.insert(0, type_)
+            if word == "to" or type_:
+                word = words.take()  # a type is followed by its destination
+            found = _prefix(line, word, family)
+            if found is None or destination:
                 raise Wrong(f"unknown route keyword {word}")
             destination = found
             kept.append(found)

@@ -278,7 +278,8 @@ class Parser:
         """
         if line.names and not named:
             line.warn(f"Block {line.keyword} has extra parameters {line.names[0]} ...")
-        self.opened(line)
+        # keepalived's other processes do not know the block, and nothing tells them to pass over it.
+        unseen = not self.opened(line) and line.draft is self.top
         while (statement := self._next()) is not None:
             if statement.text == "}":
                 return
@@ -286,4 +287,7 @@ class Parser:
             if entry.opened and entry.words:
                 entry.words.append("{")
             if entry.words:
+                if unseen:
+                    entry.warn(f"Unknown keyword '{entry.words[0]}'")
+                    unseen = False
                 yield entry

@@ -28,7 +28,7 @@ def runnable(parser: Parser, found: Script, draft: Draft) -> bool:
     status = 0
     if nameless(parser, found):
         told, status = NAMELESS, STATUS_REFUSED
-    elif not _known(host, found):
+    elif not known(host, found):
         told = f"Invalid user or group for script {quoted(found)} - disabling"
     elif not host.program(found.arguments[0]):
         told = f"Disabling script {quoted(found)} since not found/accessible"
@@ -45,7 +45,8 @@ def nameless(parser: Parser, found: Script) -> bool:
     return bool(settings.get("script_security")) and not named
 
 
-def _known(host: Host, found: Script) -> bool:
+def known(host: Host, found: Script) -> bool:
+    """Whether there are the user and the group that the script names."""
     return (found.user is None or host.user(found.user)) and (found.group is None or host.group(found.group))
 
 

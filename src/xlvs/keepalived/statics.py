@@ -22,7 +22,7 @@ LONGEST_DELAY = 255.0
 
 def _open_group(kind: str, shown: str, table: str) -> Any:
     def open_(line: Line) -> Draft:
-        draft = Draft(kind, line.words[1] if len(line.words) > 1 else "")
+        draft = Draft(kind, line.names[0] if len(line.names) == 1 else "")
         if not draft.name:
             line.warn(f"{kind} must have a name - skipping")
             draft.skipped = True
@@ -148,7 +148,7 @@ def _linkbeat(line: Line) -> None:
 def _delays(line: Line) -> None:
     name, words = line.words[0], line.words[1:]
     if line.parser.host.link(name) is None:
-        line.warn(f"unknown interface {name} specified for up/down delay")
+        line.warn(f"unknown interface {name} specified for up/down delay", status=STATUS_LINK)
         return
     if not words:
         line.warn(f"No timeouts specified for {name} up/down delays", status=0)

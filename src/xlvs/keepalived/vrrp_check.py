@@ -26,7 +26,8 @@ def finish(parser: Parser) -> dict[str, Any]:
     groups: dict[str, Draft] = parser.top.values.get("sync_groups", {})
     for draft in (*drafts.values(), *groups.values()):
         _named(parser, draft)
-    _unused(parser)
+    if drafts:
+        _unused(parser)
     instances: dict[str, Instance] = {}
     for draft in drafts.values():
         instance = _instance(parser, draft, defaults)
@@ -34,8 +35,8 @@ def finish(parser: Parser) -> dict[str, Any]:
             instances[draft.name] = instance
     _duplicates(parser, instances)
     found = _groups(parser, groups, instances)
-    _links(parser, defaults)
-    _security(parser, [*drafts.values(), *groups.values()])
+    if _links(parser, defaults) and drafts:  # keepalived looks no further without
+        _security(parser, [*drafts.values(), *groups.values()])
     return {"instances": tuple(instances.values()), "groups": found}
 
 
@@ -77,14 +78,15 @@ def _unused(parser: Parser) -> None:
             parser.tell(Message(None, name, f"Warning - script {name} is not used", status=0))
 
 
-def _links(parser: Parser, defaults: dict[str, Any]) -> None:
-    """Interfaces that are not there are wrong unless they may come and go (dynamic_interfaces)."""
+def _links(parser: Parser, defaults: dict[str, Any]) -> bool:
+    """Whether all is well: interfaces that are not there are wrong without dynamic_interfaces."""
     missing = parser.top.values.get("missing_links", ())
     if not missing or defaults.get("dynamic_interfaces"):
-        return
+        return True
     for origin, text in missing:
         parser.tell(Message(origin, "", text))
     parser.tell(Message(None, "", "Non-existent interface specified in configuration"))
+    return False
 
 
 def _security(parser: Parser, holders: list[Draft]) -> None:
@@ -127,7 +129,7 @@ def _instance(parser: Parser, draft: Draft, defaults: dict[str, Any]) -> Instanc
         if not unicast:
             if "interface" not in draft.origins:
                 default = defaults.get("interface")
-                if default:
+                if default and parser.host.link(default) is not None:
                     values["interface"] = default
             if not values.get("interface"):
                 warn("Unknown interface!")
@@ -445,13 +447,6 @@ def _groups(
             parser.warn(
                 draft,
                 f"Sync group {draft.name} has only 1 virtual router(s) - this probably isn't what you want",
-            )
-        owners = {instances[name].priority == 255 for name in members}
-        if len(owners) > 1:
-            parser.warn(
-                draft,
-                f"Sync group {draft.name} has some member(s) as address owner and some not as address owner. "
-                "This won't work.",
             )
         flags = ("sync_group_tracking_weight", "global_tracking")
         fields: dict[str, Any] = {name: draft.values[name] for name in flags if name in draft.values}

@@ -313,9 +313,9 @@ def _at_least_one(field: str) -> Value:
 
 
 def _open(line: Line) -> Draft:
-    if len(line.words) < 2:
+    name = line.names[0] if len(line.names) == 1 else ""
+    if not name:
         line.warn("vrrp_instance must have a name")
-    name = line.words[1] if len(line.words) > 1 else ""
     draft = Draft("vrrp_instance", name, skipped=not name)
     instances = line.parser.top.values.setdefault("instances", {})
     if name in instances:

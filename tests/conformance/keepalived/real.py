@@ -65,15 +65,15 @@ def namespace() -> Iterator[None]:
         subprocess.run(["ip", "netns", "del", NAMESPACE], check=True)
 
 
-def real(text: str) -> Answer:
-    """What keepalived -t says; within :func:`namespace`."""
+def real(text: str, patience: float = 60) -> Answer:
+    """What keepalived -t says, within so many seconds; within :func:`namespace`."""
     with tempfile.TemporaryDirectory(prefix="xlvs-conf-") as folder:
         path = Path(folder) / "keepalived.conf"
         path.write_text(text, encoding="utf-8", errors="surrogateescape")
         done = subprocess.run(
             ["ip", "netns", "exec", NAMESPACE, KEEPALIVED, "-t", "-i", CONFIG_ID, "-f", str(path)],
             capture_output=True,
-            timeout=60,
+            timeout=patience,
             check=False,
         )
     output = done.stderr.decode("utf-8", "surrogateescape").replace(str(path.parent), "/k")
