@@ -93,7 +93,7 @@ def test_an_operator_may_move_a_whole_group() -> None:
 
 def test_a_fault_is_forced_by_nobody() -> None:
     router = running(ONE, until=1.0)
-    router.set_fault("one", "eth0", True, 1.0)
+    router.set_faults("one", frozenset({"eth0"}), 1.0)
     assert router.force("one", State.MASTER, 1.0) == []
     assert states(router) == [State.FAULT]
 
@@ -150,3 +150,28 @@ def test_a_renamed_member_stays_in_its_group_and_in_time() -> None:
     while (due := router.deadline) is not None and due <= 30.0:
         router.tick(due)
     assert states(router) == [State.MASTER, State.MASTER]
+
+
+@pytest.mark.parametrize("counts", [False, True])
+def test_members_of_a_group_are_up_or_down_but_for_interfaces(counts: bool) -> None:
+    """As with keepalived 2.2.7, which says that it ignores the weights of interfaces, too, and does not."""
+    tracks = (Track(TrackKind.INTERFACE, "eth1", 20), Track(TrackKind.SCRIPT, "chk", 30))
+    router = running(replace(ONE, tracks=tracks), TWO, groups=(replace(PAIR, tracking_weight=counts),))
+    for kind, name in ((TrackKind.INTERFACE, "eth1"), (TrackKind.SCRIPT, "chk")):
+        router.report(kind, name, True, 1.0)
+    assert router.machines["one"].priority == (150 if counts else 120)
+    router.report(TrackKind.INTERFACE, "eth1", False, 2.0)
+    assert router.machines["one"].priority == (130 if counts else 100)
+    assert State.FAULT not in states(router)
+    router.report(TrackKind.SCRIPT, "chk", False, 3.0)
+    assert (states(router) == [State.FAULT, State.FAULT]) is not counts
+
+
+def test_what_keeps_it_from_serving_is_told_as_a_whole() -> None:
+    router = running(ONE, until=1.0)
+    router.set_faults("one", frozenset({"interface eth0 down", "interface eth1 down"}), 1.0)
+    router.set_faults("one", frozenset({"interface eth1 down"}), 2.0)
+    assert states(router) == [State.FAULT]
+    router.set_faults("one", frozenset(), 3.0)
+    assert states(router) == [State.BACKUP]
+    assert router.set_faults("one", frozenset(), 4.0) == []

@@ -144,7 +144,9 @@ def storm(world: World, steps: list[tuple[str, int, int, float]]) -> None:
             world.start(node)
         elif action in ("fault", "mend") and router is not None:
             name = node.instances[second % len(node.instances)].name
-            world.run(node, router.set_fault(name, "eth0", action == "fault", world.now))
+            world.run(
+                node, router.set_faults(name, frozenset({"eth0"} if action == "fault" else ()), world.now)
+            )
         elif action == "track" and router is not None:
             world.run(node, router.report(TrackKind.FILE, "file", 40 * (second - 1), world.now))
         elif action == "cut" and node is not other:
@@ -169,7 +171,7 @@ def in_the_end(world: World) -> None:
         else:
             world.run(node, node.router.report(TrackKind.FILE, "file", 0, world.now))
             for name in node.router.machines:
-                world.run(node, node.router.set_fault(name, "eth0", False, world.now))
+                world.run(node, node.router.set_faults(name, frozenset(), world.now))
     quiet = PATIENCE * max(
         each.advert + each.preempt_delay for node in world.nodes for each in node.instances
     )

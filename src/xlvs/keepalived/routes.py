@@ -291,8 +291,10 @@ def _route(words: _Words, static: bool) -> Route:
         raise Wrong("Route must have a destination")
     if not device and not fields.get("no_track"):
         text = f"Warning - cannot track route {destination} with no interface specified, not tracking"
-        line.warn(text, status=0)
+        line.warn(text)
         fields["no_track"] = True
+        if fields.pop("track_group", None):
+            line.warn("Static route cannot have track group if no oif specified")
     if family == [6]:
         kept.insert(0, "inet6")
     return Route(tuple(kept), **fields)
@@ -413,6 +415,8 @@ def _rule(words: _Words, static: bool) -> Rule:
         line.warn(
             f"Rule has no preference specified - setting to {preference}. This is probably not what you want."
         )
+    if "iif" not in kept and fields.pop("track_group", None):
+        line.warn("Static rule cannot have track_group if dev/iif not specified")
     kept += ["preference", str(preference)]
     if family == [6]:
         kept.insert(0, "inet6")

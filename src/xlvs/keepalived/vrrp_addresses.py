@@ -32,7 +32,7 @@ def entry(line: Line, *, static: bool = False) -> VirtualAddress | None:
                 line.warn(f"No {word} parameter specified for {written}")
                 return None
             _valued(line, fields, word, value, static)
-        elif word == "no_track" and not static:
+        elif word == "no_track":
             fields["no_track"] = True
         elif word == "use_vmac" and not static:
             fields["use_vmac"] = True
@@ -98,6 +98,7 @@ def _valued(line: Line, fields: dict[str, Any], word: str, value: str, static: b
     elif word == "track_group":
         if static:
             fields["track_group"] = value
+            line.parser.top.add("track_group_uses", (line.origin, value))
         else:
             line.warn(f"Unknown configuration entry '{word}' for ip address - ignoring")
     elif value == "forever":

@@ -185,7 +185,7 @@ def _unicast(values: dict[str, Any], unicast: bool, warn: Any) -> None:
     given = ("unicast_keyword", "peers", "check_unicast_src")
     if not unicast and any(name in values for name in given):
         if values.get("unicast_fault_no_peer"):
-            warn("Cannot use unicast without any peers - going to fault state")
+            warn("Cannot use unicast without any peers - going to fault state", 0)
         else:
             warn(
                 "A unicast keyword has been specified without any unicast peers. Defaulting to multicast. "

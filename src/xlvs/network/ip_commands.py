@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import subprocess
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
 # Answers that say that things are as they should be already.
 _FINE = ("File exists", "No such process", "No such file or directory", "Cannot find device")
 _SIX = "-6 "
 _PATIENCE = 30.0  # seconds that a batch may take
+_REMEMBERED = 256  # processes whose doings may still be told by the kernel
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +71,7 @@ class Commands:
 
     def __init__(self) -> None:
         self._last: asyncio.Task[None] | None = None
+        self.processes: deque[int] = deque(maxlen=_REMEMBERED)  # the numbers of the last ones, ended or not
 
     def run(self, lines: Sequence[str]) -> None:
         """Have the lines carried out after all those before; what fails is logged."""
@@ -91,6 +94,7 @@ class Commands:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
+        self.processes.append(process.pid)
         try:
             _, complaints = await asyncio.wait_for(process.communicate(text.encode()), _PATIENCE)
         except TimeoutError:

@@ -26,7 +26,8 @@ _ADDRESS = struct.Struct("=4BI")  # struct ifaddrmsg
 # linux/rtnetlink.h: groups as the bits of nl_groups
 _GROUPS = 0x1 | 0x10 | 0x100  # RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
 # linux/if_link.h and linux/if_addr.h
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
+_IFLA_INFO_KIND = 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 _IFA_F_DADFAILED, _IFA_F_TENTATIVE, _IFA_F_OPTIMISTIC = 0x08, 0x40, 0x04
 _AF_BRIDGE = 7  # notices about bridge ports come as links, too
@@ -39,7 +40,7 @@ Address = IPv4Address | IPv6Address
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An interface. ``addresses`` are those that can be used, in the kernel's order."""
+    """An interface. ``addresses`` are those that can be used, in the kernel's order; ``kind`` is vrf, ..."""
 
     index: int
     name: str
@@ -48,6 +49,7 @@ class Link:
     mtu: int = 0
     parent: int = 0
     master: int = 0
+    kind: str = ""
     addresses: tuple[Address, ...] = field(default=())
 
     @property
@@ -133,12 +135,13 @@ class Links:
         known = self._links.get(index)
         self._links[index] = Link(
             index=index,
-            name=found.get(_IFLA_IFNAME, b"").rstrip(b"\0").decode(errors="surrogateescape"),
+            name=_text(found.get(_IFLA_IFNAME)),
             flags=flags,
             mac=found.get(_IFLA_ADDRESS, b""),
             mtu=_number(found.get(_IFLA_MTU)),
             parent=_number(found.get(_IFLA_LINK)),
             master=_number(found.get(_IFLA_MASTER)),
+            kind=_text(attributes(found.get(_IFLA_LINKINFO, b"")).get(_IFLA_INFO_KIND)),
             addresses=known.addresses if known else (),
         )
 
@@ -157,6 +160,10 @@ class Links:
                 return
             others = (*others, address)
         self._links[index] = replace(link, addresses=others)
+
+
+def _text(data: bytes | None) -> str:
+    return (data or b"").rstrip(b"\0").decode(errors="surrogateescape")
 
 
 def _number(data: bytes | None) -> int:

@@ -22,6 +22,7 @@ _KIND = 0x3FFF  # of a nlattr's type: without NLA_F_NESTED and NLA_F_NET_BYTEORD
 # linux/rtnetlink.h
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+RTM_DELROUTE, RTM_DELRULE = 25, 33
 
 _SPACE = 1 << 18  # more than any one datagram of answers
 _BATCH = 16384  # bytes of requests sent at once, so that their answers fit the receive buffer
@@ -47,12 +48,24 @@ def attributes(data: bytes) -> dict[int, bytes]:
 
 def messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     """Type, sequence number and body of each message in a datagram."""
+    return ((kind, sequence, body) for kind, sequence, _, body in _messages(data))
+
+
+def notices(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Type, port and body of each message in a datagram; the port is that of the socket that asked for it.
+
+    Most programs have one such socket, and the kernel gives that the number of the process.
+    """
+    return ((kind, port, body) for kind, _, port, body in _messages(data))
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
     at = 0
     while at + _HEADER.size <= len(data):
-        length, kind, _, sequence, _ = _HEADER.unpack_from(data, at)
+        length, kind, _, sequence, port = _HEADER.unpack_from(data, at)
         if length < _HEADER.size:
             return
-        yield kind, sequence, data[at + _HEADER.size : at + length]
+        yield kind, sequence, port, data[at + _HEADER.size : at + length]
         at += (length + 3) & ~3
 
 

@@ -25,7 +25,8 @@ def mac_of(router_id: int, family: int) -> bytes:
 class VirtualMac:
     """An interface to be made on ``parent``. ``mac`` None: an ipvlan of this ``mode``, with its parent's.
 
-    ``address`` is what an ipvlan sends from.
+    ``address`` is what an ipvlan sends from; over IPv6 it may have just the link-local one that the kernel
+    gives it.
     """
 
     name: str
@@ -36,8 +37,13 @@ class VirtualMac:
     address: IPv4Interface | IPv6Interface | None = None
 
 
-def make(device: VirtualMac, parent_addresses: Iterable[IPv4Address | IPv6Address] = ()) -> None:
-    """Make the interface anew and switch it on; IPv6 adverts leave from the parent's link-local address."""
+def make(
+    device: VirtualMac, parent_addresses: Iterable[IPv4Address | IPv6Address] = (), vrf: str = ""
+) -> None:
+    """Make the interface anew, in its parent's ``vrf`` if it has one, and switch it on.
+
+    A virtual MAC's IPv6 adverts leave from the parent's link-local address.
+    """
     kind = f"ipvlan mode l2 {device.mode}" if device.mac is None else f"macvlan mode {device.mode}"
     address = "" if device.mac is None else f" address {device.mac.hex(':')}"
     ip_now([f"link del {device.name}"])
@@ -51,12 +57,17 @@ def make(device: VirtualMac, parent_addresses: Iterable[IPv4Address | IPv6Addres
         ("promote_secondaries", 1),
     ):
         set_sysctl("ipv4", name, setting, value)
-    set_sysctl("ipv6", name, "addr_gen_mode", 1)  # no address of its own but those of the router
+    if device.mac is not None:
+        set_sysctl("ipv6", name, "addr_gen_mode", 1)  # no address of its own but those of the router
     set_sysctl("ipv6", name, "accept_ra", 0)
     if device.family == 4:
         set_sysctl("ipv6", name, "disable_ipv6", 1)
+    if vrf:
+        ip_now([f"link set {name} master {vrf}"])
     ip_now([f"link set {name} up"])
-    own = device.address or (_link_local(parent_addresses) if device.family == 6 else None)
+    own = device.address
+    if device.mac is not None and device.family == 6:
+        own = _link_local(parent_addresses)
     if own is not None:
         # IPv6 sends by an interface only what is from an address on it.
         ip_now([f"addr add {own} dev {name}{' nodad preferred_lft 0' if own.version == 6 else ''}"])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import socket
 import struct
-from array import array
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from xlvs.network.socket_filter import ALL, JEQ, LDB_ABS, LDB_IND, LDX_MSH, RET, attach
 
 Address = IPv4Address | IPv6Address
 
@@ -15,13 +16,8 @@ _AH = 51
 _AH_SIZE = 24  # of the authentication header of RFC 2402 with a 96-bit value
 _TOS = 0xC0  # internetwork control
 _TC_PRIO_CONTROL = 7  # linux/pkt_sched.h
-# linux/in.h, linux/in6.h, asm-generic/socket.h: what Python's socket module has no names for
+# linux/in.h, linux/in6.h: what Python's socket module has no names for
 _IP_MULTICAST_ALL, _IPV6_MULTICAST_ALL, _IPV6_RECVHOPLIMIT, _IPV6_HOPLIMIT = 49, 29, 51, 52
-_SO_ATTACH_FILTER = 26
-# linux/filter.h: the classic BPF instructions of the filter
-_FILTER = struct.Struct("=HBBI")
-_LDX_MSH, _LDB_IND, _LDB_ABS, _JEQ, _RET = 0xB1, 0x50, 0x30, 0x15, 0x06
-_ALL = 0xFFFFFFFF
 _FURTHEST = 200  # a conditional jump reaches 255 instructions
 _PKTINFO6 = struct.Struct("=16si")
 _DATAGRAM = 65535
@@ -120,18 +116,15 @@ class VrrpSocket:
         """Let the kernel hand over packets of these virtual routers only."""
         at = 1 + (_AH_SIZE if self._authenticated else 0)
         if self.six:
-            code = [(_LDB_ABS, 0, 0, at)]
+            code = [(LDB_ABS, 0, 0, at)]
         else:
-            code = [(_LDX_MSH, 0, 0, 0), (_LDB_IND, 0, 0, at)]
+            code = [(LDX_MSH, 0, 0, 0), (LDB_IND, 0, 0, at)]
         if len(router_ids) > _FURTHEST:
-            router_ids, code = (), [(_RET, 0, 0, _ALL)]
+            router_ids, code = (), [(RET, 0, 0, ALL)]
         wanted = sorted(router_ids)
         for place, router_id in enumerate(wanted):
-            code.append((_JEQ, len(wanted) - place, 0, router_id))
-        code += [(_RET, 0, 0, 0), (_RET, 0, 0, _ALL)]
-        text = array("B", b"".join(_FILTER.pack(*one) for one in code))
-        program = struct.pack("@HP", len(code), text.buffer_info()[0])  # struct sock_fprog
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+            code.append((JEQ, len(wanted) - place, 0, router_id))
+        attach(self._socket, [*code, (RET, 0, 0, 0), (RET, 0, 0, ALL)])
 
     def receive(self) -> Iterator[Arrival]:
         """What has come, but not all of a flood; raises OSError when the interface is gone or down."""

@@ -162,11 +162,12 @@ class Router:
         machine = self.machines[name]
         machine.source, machine.local = source, local
 
-    def set_fault(self, name: str, reason: str, present: bool, now: float) -> list[Command]:
-        """Something of the instance's own keeps it from serving (its interface, its source address)."""
-        had = self._faults[name]
-        self._faults[name] = had | {reason} if present else had - {reason}
-        return self._refresh([self.machines[name]], now) if self._faults[name] != had else []
+    def set_faults(self, name: str, reasons: frozenset[str], now: float) -> list[Command]:
+        """All that keeps the instance itself from serving: its interfaces, its source address."""
+        if self._faults[name] == reasons:
+            return []
+        self._faults[name] = reasons
+        return self._refresh([self.machines[name]], now)
 
     def report(self, kind: TrackKind, name: str, value: int, now: float) -> list[Command]:
         """A tracked file's number, or whether a tracked thing is up (True) or down."""
@@ -206,7 +207,10 @@ class Router:
         own = machine.settings.tracks
         if group is not None and not group.settings.tracking_weight:
             # Members with weights of their own would part: for them it is up or down (keepalived.conf(5)).
-            own = tuple(replace(track, weight=0) for track in own)
+            # keepalived says the same of interfaces, but their weights go on counting (seen with 2.2.7).
+            own = tuple(
+                track if track.kind is TrackKind.INTERFACE else replace(track, weight=0) for track in own
+            )
         return [*own, *(group.settings.tracks if group else ())]
 
     def _verdicts(self, machine: Machine) -> list[tuple[Track, bool, int]]:

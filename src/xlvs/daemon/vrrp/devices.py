@@ -1,4 +1,4 @@
-"""What instances need of the node besides addresses: virtual MACs, sysctls, filters, static entries."""
+"""What instances need of the node besides addresses: virtual MACs, sysctls, filters."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import logging
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from xlvs.daemon.vrrp.places import Place, Site, promoted, route_lines, rule_lines, static_places
+from xlvs.daemon.vrrp.places import Place, Site, promoted
 from xlvs.keepalived.config import Config
 from xlvs.network import virtual_mac
 from xlvs.network.ip_commands import Commands, filter_now
 from xlvs.network.links import Links
-from xlvs.network.virtual_addresses import VirtualAddresses
 from xlvs.network.virtual_mac import Filter, VirtualMac
 
 # With a virtual MAC above it, an interface answers for its own addresses alone.
@@ -24,13 +23,11 @@ log = logging.getLogger(__name__)
 class Devices:
     """Keeps the node as the configuration wants it, and gives back what it changed."""
 
-    def __init__(self, links: Links, addresses: VirtualAddresses, commands: Commands) -> None:
-        self._links, self._addresses, self._commands = links, addresses, commands
+    def __init__(self, links: Links, commands: Commands) -> None:
+        self._links, self._commands = links, commands
         self._vmacs: dict[str, VirtualMac] = {}
         self._sysctls: dict[tuple[str, str], str | None] = {}
         self._refused: dict[str, tuple[Place, ...]] = {}
-        self._static: tuple[Place, ...] = ()
-        self._lines: tuple[tuple[str, str], ...] = ()
         self._filter_settings = Filter()
         self._filtered = Filter()  # what nft was asked for last
         self._filter_due = False
@@ -46,7 +43,6 @@ class Devices:
         self._make_vmacs(new)
         self._set_sysctls(config)
         self._filter()
-        self._load_static(config)
 
     def restore(self, changed: Collection[str]) -> None:
         """A parent that was away is back, whose virtual MACs went with it; or somebody took one away."""
@@ -63,14 +59,8 @@ class Devices:
             self._filter()
             self._links.read()
 
-    def unload(self, keep_addresses: bool = False) -> None:
+    def unload(self) -> None:
         """Give everything back."""
-        if not keep_addresses:
-            self._addresses.remove(
-                [one for place in self._static if (one := place.placed(self._links)) is not None]
-            )
-            self._commands.run([line for _, line in reversed(self._lines)])
-        self._static, self._lines = (), ()
         for name in list(self._vmacs):
             self._remove_vmac(name)
         self._refused = {}
@@ -98,7 +88,10 @@ class Devices:
         if any(device.mac is not None for device, _ in found):
             filter_now(self._wanted_filter().text())
         for device, parent in found:
-            virtual_mac.make(device, parent.addresses)
+            masters = (
+                link.name for link in self._links if link.index == parent.master and link.kind == "vrf"
+            )
+            virtual_mac.make(device, parent.addresses, next(masters, ""))
             log.info("Success creating VMAC interface %s", device.name)
 
     def _remove_vmac(self, name: str) -> None:
@@ -143,20 +136,6 @@ class Devices:
             if one.mac is not None and self._links.get(one.parent)
         )
         return replace(self._filter_settings, macvlans=tuple(macvlans), refused=tuple(refused))
-
-    def _load_static(self, config: Config) -> None:
-        places = static_places(config)
-        lines = (*route_lines(config.static_routes), *rule_lines(config.static_rules))
-        self._links.read()
-        for change, chosen in (
-            (self._addresses.remove, [one for one in self._static if one not in places]),
-            (self._addresses.add, [one for one in places if one not in self._static]),
-        ):
-            if chosen:
-                change([one for place in chosen if (one := place.placed(self._links)) is not None])
-        self._commands.run([line for pair in self._lines if pair not in lines for line in pair[1:]])
-        self._commands.run([pair[0] for pair in lines if pair not in self._lines])
-        self._static, self._lines = places, lines
 
 
 def _filter_settings(config: Config) -> Filter:

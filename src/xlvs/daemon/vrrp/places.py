@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from itertools import pairwise
 
-from xlvs.keepalived.config import Config, Global, Instance, Route, Rule, VirtualAddress
+from xlvs.keepalived.config import Config, Instance, Route, Rule, VirtualAddress
 from xlvs.network.ip_commands import route, rule
 from xlvs.network.links import Links
+from xlvs.network.route_losses import Lost, policy_of, way_of
 from xlvs.network.virtual_addresses import Placed
 from xlvs.network.virtual_mac import VirtualMac, mac_of
 from xlvs.vrrp.packet import OWNER
@@ -53,6 +54,7 @@ class Site:
     the virtual MAC's interface, if there is one, but for ``vmac_xmit_base``. ``vmacs`` are all
     interfaces to be made: the instance's own, and those of addresses on other interfaces. ``needs``
     are the interfaces without which it cannot serve: its own, and those of what it puts in place.
+    ``losses`` are the routes and rules whose loss makes a master begin anew.
     """
 
     device: str
@@ -62,15 +64,17 @@ class Site:
     routes: tuple[tuple[str, str], ...]  # each the line that adds and the one that removes
     rules: tuple[tuple[str, str], ...]
     needs: tuple[str, ...] = ()
+    losses: tuple[Lost, ...] = ()
 
 
 def sites_of(config: Config) -> dict[str, Site]:
     """A site for each instance by its name."""
     taken = {instance.vmac_name for instance in config.instances if instance.vmac_name}
-    return {instance.name: _site(instance, config.globals, taken) for instance in config.instances}
+    return {instance.name: _site(instance, config, taken) for instance in config.instances}
 
 
-def _site(instance: Instance, settings: Global, taken: set[str]) -> Site:
+def _site(instance: Instance, config: Config, taken: set[str]) -> Site:
+    settings = config.globals
     made: dict[str, VirtualMac] = {}  # by the interface that it is on
     device = instance.interface
     if instance.vmac or instance.ipvlan:
@@ -78,7 +82,7 @@ def _site(instance: Instance, settings: Global, taken: set[str]) -> Site:
         device = made[device].name
     prefix = settings.vmac_addr_prefix or settings.vmac_prefix
     places = [
-        Place(one, _device_of(one, instance, made, prefix, taken))
+        Place(one, _device_of(one, instance, made, prefix, taken, settings.default_interface))
         for one in (*instance.addresses, *instance.excluded)
     ]
     return Site(
@@ -88,29 +92,54 @@ def _site(instance: Instance, settings: Global, taken: set[str]) -> Site:
         addresses=tuple(places),
         routes=route_lines(instance.routes),
         rules=rule_lines(instance.rules),
-        needs=_needs(instance, device, places),
+        needs=_needs(instance, device, places, config),
+        losses=(
+            *(way_of(one.words) for one in instance.routes if not one.no_track),
+            *(policy_of(one.words) for one in instance.rules if not one.no_track),
+        ),
     )
 
 
-def _needs(instance: Instance, device: str, places: Iterable[Place]) -> tuple[str, ...]:
-    """As keepalived tracks them: those of addresses, routes and rules, but for what is not tracked.
-
-    dont_track_primary is of addresses: a route names its interface, and wants it.
-    """
+def _needs(instance: Instance, device: str, places: Iterable[Place], config: Config) -> tuple[str, ...]:
     own = {instance.interface, device}
-    needed = [*own, *(place.device for place in places if not place.address.no_track)]
-    if instance.dont_track_primary:
-        needed = [name for name in needed if name not in own]
-    for words in (one.words for one in instance.routes if not one.no_track):
-        needed += _named(words[: words.index("nexthop")] if "nexthop" in words else words, "dev")
-    for words in (one.words for one in instance.rules if not one.no_track):
-        needed += _named(words, "iif", "oif")
-    return tuple(sorted({name for name in needed if name}))
+    needed = {place.device for place in places if not place.address.no_track} - own
+    needed |= depends_on(instance, config)
+    if not instance.dont_track_primary:
+        needed |= own
+    return tuple(sorted(name for name in needed if name))
 
 
-def _named(words: Sequence[str], *before: str) -> list[str]:
-    """What stands behind these words."""
-    return [name for word, name in pairwise(words) if word in before]
+def depends_on(instance: Instance, config: Config) -> frozenset[str]:
+    """Interfaces that an instance needs for what it puts on them, and for the statics of its track_groups.
+
+    Found with keepalived 2.2.7: its own interface counts by a route, rule or static even where
+    dont_track_primary is set, but not by an address.
+    """
+    mine = {name for name, members in config.static_groups.items() if instance.name in members}
+    elsewhere = instance.interface or config.globals.default_interface
+    addresses = [one for one in (*instance.addresses, *instance.excluded) if one.device != instance.interface]
+    found = {one.device or elsewhere for one in addresses if not one.no_track} - {instance.interface}
+    found |= {
+        place.device
+        for place in static_places(config)
+        if place.address.track_group in mine and not place.address.no_track
+    }
+    for way in (*instance.routes, *(one for one in config.static_routes if one.track_group in mine)):
+        found |= set() if way.no_track else devices_of_route(way)
+    for policy in (*instance.rules, *(one for one in config.static_rules if one.track_group in mine)):
+        found |= set() if policy.no_track else devices_of_rule(policy)
+    return frozenset(found)
+
+
+def devices_of_route(one: Route) -> set[str]:
+    """The interface of a route, where it has one of its own; those of next hops are not tracked."""
+    own = one.words[: one.words.index("nexthop")] if "nexthop" in one.words else one.words
+    return {after for word, after in pairwise(own) if word == "dev"}
+
+
+def devices_of_rule(one: Rule) -> set[str]:
+    """The interfaces that a rule is about."""
+    return {after for word, after in pairwise(one.words) if word in ("iif", "oif")}
 
 
 def refused_places(instance: Instance, site: Site) -> tuple[Place, ...]:
@@ -146,10 +175,15 @@ def _own_vmac(instance: Instance, prefix: str, taken: set[str]) -> VirtualMac:
 
 
 def _device_of(
-    one: VirtualAddress, instance: Instance, made: dict[str, VirtualMac], prefix: str, taken: set[str]
+    one: VirtualAddress,
+    instance: Instance,
+    made: dict[str, VirtualMac],
+    prefix: str,
+    taken: set[str],
+    default: str,
 ) -> str:
     """The interface of an address; a virtual MAC that it wants, and is not made yet, is added."""
-    base = one.device or instance.interface
+    base = one.device or instance.interface or default
     own = base == instance.interface and (instance.vmac or instance.ipvlan)
     # An IPv4 router's virtual MAC is nothing for IPv6 (RFC 5798 7.3 has another for that).
     if own and one.device is None and not (one.address.version == 6 and _family(instance) == 4):

@@ -119,9 +119,10 @@ class Pools:
             self._epoll.unregister(closed.fileno())
         closed.close()
 
-    def missing(self) -> bool:
-        """Whether a socket that somebody needs could not be opened."""
-        return any(member.key not in self._sockets for member in self._members.values())
+    def missing(self, name: str | None = None) -> bool:
+        """Whether a socket that somebody (or this one) needs could not be opened."""
+        members = self._members if name is None else {name} & self._members.keys()
+        return any(self._members[one].key not in self._sockets for one in members)
 
     # -- packets ------------------------------------------------------------------------
 

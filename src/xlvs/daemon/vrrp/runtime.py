@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 from typing import TypeVar
 
@@ -15,12 +15,14 @@ from xlvs.daemon.vrrp.link_delays import LinkDelays
 from xlvs.daemon.vrrp.notifying import Notifier
 from xlvs.daemon.vrrp.places import Place, Site, refused_places, sites_of
 from xlvs.daemon.vrrp.pools import Membership, Pools
+from xlvs.daemon.vrrp.statics import Statics
 from xlvs.daemon.vrrp.translate import group_of, settings_of
 from xlvs.daemon.vrrp.watching import Watching
 from xlvs.daemon.vrrp.wiring import identity, membership, near_enough, primary, tracked_interfaces
 from xlvs.keepalived.config import Config, Instance
 from xlvs.network.ip_commands import Commands
 from xlvs.network.links import Links
+from xlvs.network.route_losses import RouteLosses, same
 from xlvs.network.rtnetlink import Rtnetlink
 from xlvs.network.virtual_addresses import Placed, VirtualAddresses
 from xlvs.vrrp.commands import (
@@ -58,7 +60,9 @@ class Runtime:
         self._addresses = VirtualAddresses(self._netlink)
         self.links = Links(self._netlink)
         self._commands = Commands()
-        self._devices = Devices(self.links, self._addresses, self._commands)
+        self._devices = Devices(self.links, self._commands)
+        self._statics = Statics(self.links, self._addresses, self._commands)
+        self._losses = RouteLosses()
         self._announcing = Announcing(self.links)
         self._pools = Pools(self._received, self._refused)
         self._notifier = Notifier(config)
@@ -68,7 +72,6 @@ class Runtime:
         self._there: dict[str, set[Place]] = {}  # a master's addresses that were seen in place
         self._waiting: dict[str, set[tuple[TrackKind, str]]] = {}  # instances before scripts' first results
         self._delays = LinkDelays()
-        self._down: dict[str, set[str]] = {}  # by instance: what it needs and is down
         self._ups: dict[str, bool] = {}  # interfaces, as they were told last
         self._timer: asyncio.TimerHandle | None = None
         self._armed: float | None = None
@@ -82,9 +85,12 @@ class Runtime:
     def start(self) -> None:
         """Begin; instances whose scripts have to be heard first wait for them."""
         self._devices.load(self.config, self.sites)
+        self._statics.load(self.config)
+        self._watch_routes()
         self.links.read()
         self._look()
         self._loop.add_reader(self.links.fileno(), self._links_changed)
+        self._loop.add_reader(self._losses.fileno(), self._routes_lost)
         self._loop.add_reader(self._pools.fileno(), self._readable)
         self._waiting = self._to_hear(self.config.instances)
         self._watching.load(self.config)
@@ -108,6 +114,7 @@ class Runtime:
         """End all instances, and take away what they had."""
         await self._watching.close()
         self._loop.remove_reader(self.links.fileno())
+        self._loop.remove_reader(self._losses.fileno())
         self._loop.remove_reader(self._pools.fileno())
         for handle in (self._timer, self._retry, *self._vmac_timers.values()):
             if handle is not None:
@@ -118,12 +125,15 @@ class Runtime:
         self.run(commands)
         if self._timer is not None:
             self._timer.cancel()
-        self._devices.unload(keep_addresses)
+        self._devices.unload()
+        if not keep_addresses:
+            self._statics.unload()
         await self._notifier.close()
         await self._commands.finish()
         self._pools.close()
         self._announcing.close()
         self.links.close()
+        self._losses.close()
         self._netlink.close()
 
     def reload(self, config: Config) -> None:
@@ -146,7 +156,6 @@ class Runtime:
             self.router.rename(f"{after} renamed", after)
             sites[after] = self.sites[name]
             _rename(self._there, name, after)
-            _rename(self._down, name, after)
             _rename(self._waiting, name, after)
             _rename(self._vmac_timers, name, after)
         masters = self._masters()
@@ -154,6 +163,8 @@ class Runtime:
         self._use(config)
         self._notifier.load(config)
         self._devices.load(config, self.sites)
+        self._statics.load(config)
+        self._watch_routes()
         self.links.read()
         for name in masters:
             self._move(name, sites[name], self.sites[name])
@@ -252,6 +263,7 @@ class Runtime:
         if changed:
             self._tell_of(changed)
             self._devices.restore(changed)
+            self._statics.restore(changed)
             self._look()
             self._miss()
 
@@ -274,28 +286,41 @@ class Runtime:
             if name not in self.router.machines:
                 continue
             site = self.sites[name]
-            base, wire = self.links.get(instance.interface), self.links.get(site.wire)
-            source = instance.source or primary(base, instance, virtual)
+            wire = self.links.get(site.wire)
+            # An ipvlan has its parent's MAC, so its adverts need an address of its own.
+            speaker = self.links.get(site.device if instance.ipvlan else instance.interface)
+            source = instance.source or primary(speaker, instance, virtual)
             self.router.set_addresses(name, source, local | ({source} if source else set()))
-            down = {needed for needed in site.needs if not self._up(needed)}
-            for needed in sorted(down | self._down.get(name, set())):
-                text = f"interface {needed} down"
-                commands += self.router.set_fault(name, text, needed in down, self.now)
-            self._down[name] = down
-            family = "IPv6" if self.router.machines[name].settings.family == 6 else "IPv4"
-            missing = source is None and not down & {instance.interface, site.device}
-            text = f"no {family} address for interface"
-            commands += self.router.set_fault(name, text, missing, self.now)
             if wire is not None or not instance.interface:
                 members[name] = membership(self.router.machines[name].settings, instance, wire, source)
+        self._pools.set_members(members)
+        for name in self._instances:
+            if name in self.router.machines:
+                commands += self.router.set_faults(name, frozenset(self._faults(name, local)), self.now)
         watching = tracked_interfaces(self.config)
         told_of = {device for site in self.sites.values() for device in site.needs} | watching
         self._ups = {device: self._ups.get(device, self._up(device)) for device in told_of}
         for watched in watching:
             commands += self.router.report(TrackKind.INTERFACE, watched, int(self._up(watched)), self.now)
-        self._pools.set_members(members)
         self._look_again()
         self.run(commands)
+
+    def _faults(self, name: str, local: Collection[Address]) -> Iterator[str]:
+        """What of this node keeps an instance from serving."""
+        instance, site, machine = self._instances[name], self.sites[name], self.router.machines[name]
+        down = {device for device in site.needs if not self._up(device)}
+        for device in sorted(down):
+            yield f"interface {device} down"
+        if machine.source is None and not down & {instance.interface, site.device}:
+            yield f"no IPv{machine.settings.family} address for interface"
+        if instance.unicast and not instance.peers:
+            yield "unicast without peers"
+        # Nobody can be heard at an address that is not there. Once it was, only track_src_ip asks on.
+        if instance.source and (
+            (instance.track_source and instance.source not in local)
+            or (instance.unicast and self._pools.missing(name))
+        ):
+            yield "src address not configured"
 
     def _look_again(self) -> None:
         """Where a delay is to end, or a socket could not be opened."""
@@ -321,6 +346,21 @@ class Runtime:
                     address = place.address.address.ip
                     log.info("Netlink reflector reports IP %s removed from %s", address, place.device)
                 self.run(self.router.addresses_lost(name, self.now))
+
+    def _watch_routes(self) -> None:
+        """Have the kernel tell of routes and rules that go, if that means anything to anybody."""
+        self._losses.watch(self._statics.watched or any(site.losses for site in self.sites.values()))
+
+    def _routes_lost(self) -> None:
+        """A master whose route or rule somebody else took away begins anew, too; a static one comes back."""
+        self._links_changed()  # with an interface that goes its routes go: that is a fault
+        links = {link.index: link.name for link in self.links}
+        for lost in self._losses.read(links, self._commands.processes):
+            self._statics.lost(lost)
+            for name in self._masters():
+                if any(same(wanted, lost) for wanted in self.sites[name].losses):
+                    log.info("(%s) %s has been removed by somebody", name, lost)
+                    self.run(self.router.addresses_lost(name, self.now))
 
     def _in_place(self, name: str) -> set[Place]:
         there = set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable, Mapping
 
+from xlvs.daemon.vrrp.places import depends_on
 from xlvs.keepalived.config import Config, Instance, SyncGroup, Tracked
 from xlvs.vrrp.settings import Announcements, GroupSettings, Settings, Track, TrackKind
 
@@ -47,7 +48,14 @@ def settings_of(instance: Instance, config: Config) -> Settings:
             lower_priority_delay=garp.lower_prio_delay,
             lower_priority_repeat=garp.lower_prio_repeat,
         ),
-        tracks=_tracks(instance, config),
+        tracks=_without(depends_on(instance, config), _tracks(instance, config)),
+    )
+
+
+def _without(depended: frozenset[str], tracks: Iterable[Track]) -> tuple[Track, ...]:
+    """An interface that must be up anyhow moves no priority, as in keepalived."""
+    return tuple(
+        track for track in tracks if not (track.kind is TrackKind.INTERFACE and track.name in depended)
     )
 
 
@@ -57,7 +65,8 @@ def group_of(group: SyncGroup, config: Config) -> GroupSettings:
         name=group.name,
         members=group.members,
         tracks=_tracks(group, config),
-        tracking_weight=group.sync_group_tracking_weight,
+        # The older keyword does the same in 2.2.7: what its members track keeps its weights.
+        tracking_weight=group.sync_group_tracking_weight or group.global_tracking,
     )
 
 

@@ -54,6 +54,8 @@ def primary(link: Link | None, instance: Instance, virtual: set[Address]) -> Add
     """The interface's own address that adverts come from: IPv6 ones must be link-local (RFC 5798 5.1.2.1)."""
     if link is None:
         return None
+    if instance.ipvlan_address is not None and instance.ipvlan_address.ip in link.addresses:
+        return instance.ipvlan_address.ip
     six = instance.family != 2  # AF_INET
     for address in link.addresses:
         if address in virtual or (address.version == 6) != six or (six and not address.is_link_local):

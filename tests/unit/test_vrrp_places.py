@@ -1,0 +1,131 @@
+"""Where an instance's things go, which interfaces it tracks for them, and what their loss looks like."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+import pytest
+
+from xlvs.daemon.vrrp.places import depends_on, sites_of
+from xlvs.daemon.vrrp.translate import group_of, settings_of
+from xlvs.keepalived.config import Config
+from xlvs.keepalived.files import Memory
+from xlvs.keepalived.parse import parse
+from xlvs.network.route_losses import Policy, Way, policy_of, same, way_of
+from xlvs.vrrp.settings import Track, TrackKind
+
+FILE = "/k/main.conf"
+
+
+def config(text: str) -> Config:
+    outcome = parse(FILE, Memory({FILE: text}), "one")
+    assert outcome.config is not None, outcome.messages
+    return outcome.config
+
+
+def instance(body: str, before: str = "") -> Config:
+    head = "interface eth0\nvirtual_router_id 51\nvirtual_ipaddress {\n10.0.0.9/24\n}\n"
+    return config(f"{before}\nvrrp_instance V1 {{\n{head}{body}\n}}\n")
+
+
+GROUP = "track_group G {\ngroup {\nV1\n}\n}\n"
+RULE = "from 10.1.0.0/16 iif eth1 oif eth2 table 100 preference 9"
+
+
+@pytest.mark.parametrize(
+    ("body", "before", "wanted"),
+    [
+        ("", "", set()),
+        ("virtual_ipaddress_excluded {\n10.1.0.1/24 dev eth1\n10.1.0.2/24 dev eth0\n}", "", {"eth1"}),
+        ("virtual_ipaddress_excluded {\n10.1.0.1/24 dev eth1 no_track\n}", "", set()),
+        ("virtual_routes {\n10.1.0.0/16 dev eth0\n10.2.0.0/16 via 10.0.0.1\n}", "", {"eth0"}),
+        ("virtual_routes {\n10.1.0.0/16 nexthop via 10.0.0.1 dev eth1\n}", "", set()),
+        (f"virtual_rules {{\n{RULE}\n}}", "", {"eth1", "eth2"}),
+        (f"virtual_rules {{\n{RULE} no_track\n}}", "", set()),
+        ("", f"{GROUP}static_ipaddress {{\n10.1.0.1/24 dev eth1 track_group G\n}}", {"eth1"}),
+        ("", f"{GROUP}static_ipaddress {{\n10.1.0.1/24 dev eth1 track_group G no_track\n}}", set()),
+        ("", f"{GROUP}static_routes {{\n10.1.0.0/16 dev eth1 track_group G\n}}", {"eth1"}),
+        ("", f"{GROUP}static_rules {{\n{RULE} track_group G\n}}", {"eth1", "eth2"}),
+        ("", "static_routes {\n10.1.0.0/16 dev eth1\n}", set()),
+    ],
+)
+def test_interfaces_that_an_instance_depends_on(body: str, before: str, wanted: set[str]) -> None:
+    found = instance(body, before)
+    assert depends_on(found.instances[0], found) == wanted
+
+
+def test_an_interface_that_must_be_up_moves_no_priority() -> None:
+    body = "track_interface {\neth1 weight 20\neth2 weight 10\n}\nvirtual_routes {\n10.1.0.0/16 dev eth1\n}"
+    found = instance(body)
+    assert settings_of(found.instances[0], found).tracks == (Track(TrackKind.INTERFACE, "eth2", 10),)
+
+
+def test_addresses_of_an_instance_without_interface_go_to_the_default_one() -> None:
+    found = config(
+        "global_defs {\ndefault_interface eth5\n}\nvrrp_instance V1 {\nvirtual_router_id 51\n"
+        "unicast_src_ip 10.0.0.1\nunicast_peer {\n10.0.0.2\n}\nvirtual_ipaddress {\n10.0.0.9/24\n}\n}\n"
+    )
+    site = sites_of(found)["V1"]
+    assert [place.device for place in site.addresses] == ["eth5"]
+    assert site.needs == ("eth5",)
+
+
+@pytest.mark.parametrize("keyword", ["global_tracking", "sync_group_tracking_weight", ""])
+def test_both_keywords_let_members_keep_their_weights(keyword: str) -> None:
+    found = instance("", f"vrrp_sync_group G {{\ngroup {{\nV1\n}}\n{keyword}\n}}")
+    assert group_of(found.groups[0], found).tracking_weight == bool(keyword)
+
+
+def test_messages_of_a_track_group_that_cannot_be() -> None:
+    for keyword, entry in (("routes", "10.1.0.0/16 via 10.0.0.1"), ("rules", "from 10.1.0.0/16 table 5")):
+        text = f"{GROUP}static_{keyword} {{\n{entry} track_group G\n}}\n"
+        text += (
+            "vrrp_instance V1 {\ninterface eth0\nvirtual_router_id 51\nvirtual_ipaddress {\n10.0.0.9\n}\n}\n"
+        )
+        outcome = parse(FILE, Memory({FILE: text}), "one")
+        assert outcome.status == 5
+        assert any("cannot have track" in message.text for message in outcome.messages)
+        assert outcome.config is not None
+        assert all(
+            one.track_group is None for one in outcome.config.static_routes + outcome.config.static_rules
+        )
+
+
+# -- what the kernel says of a loss ---------------------------------------------------
+
+NET = ip_network("10.1.0.0/16")
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("10.1.0.0/16 dev eth1", Way(NET, 254, 0, 0, "eth1", "")),
+        ("10.1.0.0/16 via 10.0.0.1 dev eth1 metric 5", Way(NET, 254, 5, 0, "eth1", "10.0.0.1")),
+        ("blackhole 10.1.0.0/16 table 7 tos 10", Way(NET, 7, 0, 16, "", "")),
+        ("local 10.1.0.0/16 dev eth1", Way(NET, 255, 0, 0, "eth1", "")),
+        ("10.1.0.0/16 dev eth1 mtu lock 1400 onlink", Way(NET, 254, 0, 0, "eth1", "")),
+        ("10.1.0.0/16 via 10.0.0.1 or 10.0.0.2 dev eth1", Way(NET, 254, 0, 0, "", "")),
+        ("10.1.0.0/16 metric 3 nexthop via 10.0.0.1 dev eth1", Way(NET, 254, 3, 0, "", "")),
+        ("default via 10.0.0.1 dev eth1", Way(ip_network("0.0.0.0/0"), 254, 0, 0, "eth1", "10.0.0.1")),
+        ("inet6 fd01::/64 dev eth1", Way(ip_network("fd01::/64"), 254, 1024, 0, "eth1", "")),
+        ("inet6 default dev eth1 metric 9", Way(ip_network("::/0"), 254, 9, 0, "eth1", "")),
+        ("10.1.0.0/16 dev eth1 vrf blue", Way(NET, None, 0, 0, "eth1", "")),
+    ],
+)
+def test_a_route_by_its_words(words: str, wanted: Way) -> None:
+    assert way_of(words.split()) == wanted
+
+
+def test_a_rule_by_its_words() -> None:
+    everywhere = ip_network("0.0.0.0/0")
+    words = ["from", "10.1.0.0/16", "iif", "eth1", "table", "100", "preference", "9"]
+    assert policy_of(words) == Policy(4, 9, NET, everywhere, "eth1", "", 100)
+    words = ["inet6", "to", "fd01::/64", "oif", "eth2", "blackhole", "preference", "8"]
+    assert policy_of(words) == Policy(6, 8, ip_network("::/0"), ip_network("fd01::/64"), "", "eth2", 0)
+
+
+def test_a_route_of_a_vrf_is_the_same_in_any_table() -> None:
+    wanted = way_of(["10.1.0.0/16", "dev", "eth1", "vrf", "blue"])
+    assert same(wanted, Way(NET, 77, 0, 0, "eth1", ""))
+    assert not same(wanted, Way(NET, 77, 0, 0, "eth2", ""))
+    assert not same(way_of(["10.1.0.0/16", "dev", "eth1"]), Way(NET, 77, 0, 0, "eth1", ""))
