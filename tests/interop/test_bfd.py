@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.interop.vrrp.record import inside, ip
+from xlvs.lab import build
 
 pytestmark = pytest.mark.root
 
@@ -152,6 +153,67 @@ def test_up_reload_down_and_up_again(wire: None, tmp_path: Path) -> None:
         ours.process.stdin.close()
         until("told of the end", lambda: real.text().count("Neighbor Signaled Session Down") > downs, *both)
         assert ours.process.wait(30) == 0
+    finally:
+        ours.end()
+        real.end()
+
+
+OURS_TEXT = """
+bfd_instance b4 {
+    neighbor_ip 192.168.98.2
+    source_ip 192.168.98.1
+    min_rx 500
+    min_tx 500
+    multiplier 100
+}
+vrrp_instance v {
+    interface e0
+    virtual_router_id 2
+    advert_int 1
+    virtual_ipaddress {
+        10.9.9.8
+    }
+    track_bfd {
+        b4
+    }
+}
+"""
+
+
+def test_our_child_killed_and_started_anew_is_no_news_to_anybody(wire: None, tmp_path: Path) -> None:
+    # keepalived's own vrrp goes through FAULT then, and the neighbour is told that the session is down.
+    theirs, ours_file = tmp_path / "theirs.conf", tmp_path / "ours.conf"
+    theirs.write_text(REAL.replace("min_rx 300", "min_rx 500").replace("multiplier 10", "multiplier 100"))
+    ours_file.write_text(OURS_TEXT)
+
+    def pids(whose: str) -> list[str]:
+        return [word for kind in "prcb" for word in (f"-{kind}", f"{tmp_path}/{whose}.{kind}")]
+
+    xlvs = build.xlvs("keepalived")
+    real = Node(THEIRS, tmp_path / "real", "keepalived", "-nlDG", "-f", str(theirs), *pids("theirs"))
+    ours = Node(OURS, tmp_path / "ours", *xlvs, "-nlD", "-f", str(ours_file), *pids("ours"))
+
+    def asked(command: str) -> Any:
+        words = inside(OURS, *xlvs, command, "--json")
+        return json.loads(subprocess.run(words, check=True, capture_output=True).stdout)
+
+    def session() -> dict[str, Any]:
+        found: dict[str, Any] = asked("sessions")["sessions"][0]
+        return found
+
+    try:
+        until("master", lambda: "(v) Entering MASTER STATE" in ours.text(), real, ours)
+        before, said = session(), ours.text().count("STATE")
+        heard = real.text()
+        pid = int((tmp_path / "ours.b").read_text())
+        subprocess.run(["kill", "-9", str(pid)], check=True)
+        until("going on", lambda: "Going on with the session" in ours.text(), real, ours)
+        until("hearing it", lambda: session()["received"] > 3, real, ours)
+        after = session()
+        assert (after["state"], after["discriminator"]) == ("UP", before["discriminator"])
+        assert ours.text().count("STATE") == said, ours.text()
+        assert "Entering Down" not in real.text()[len(heard) :]
+        assert asked("instances")["instances"][0]["state"] == "MASTER"
     finally:
         ours.end()
         real.end()

@@ -89,6 +89,40 @@ def up(timing: Timing = TIMING) -> Session:
     return ours
 
 
+def test_another_process_goes_on_and_the_neighbour_notices_a_poll_only() -> None:
+    before, theirs = session(number=1), session(number=2)
+    packets: list[Packet] = []
+
+    def hand_over(commands: list[Command], to: Session, now: float) -> list[Command]:
+        sent = [command for command in commands if isinstance(command, Packet)]
+        packets.extend(sent)
+        return [answer for packet in sent for answer in to.receive(packet, now)]
+
+    first = hand_over(before.start(0.0), theirs, 0.0)
+    while first:
+        first = hand_over(hand_over(first, before, 0.1), theirs, 0.1)
+    assert (state_of(before), state_of(theirs)) == (State.UP, State.UP)
+    standing = before.standing
+    assert standing is not None
+
+    after = session(number=77)
+    answers = hand_over(after.resume(standing, 0.5), theirs, 0.5)
+    assert (packets[-1].state, packets[-1].my, packets[-1].your, packets[-1].poll) == (State.UP, 1, 2, True)
+    assert not any(isinstance(answer, Changed) for answer in answers)
+    hand_over(answers, after, 0.5)
+    assert (state_of(after), after.polling, after.interval) == (State.UP, False, 0.2)
+    assert after.detection == before.detection
+    assert Changed(State.DOWN, State.UP, Diagnostic.EXPIRED) in after.tick(0.5 + after.detection)
+    assert after.standing is None
+
+
+def test_a_process_that_comes_too_late_begins_anew() -> None:
+    standing = up().standing  # heard at 0, and lost after 0.3
+    assert standing is not None
+    assert standing.lasts(TIMING.min_rx, 2.2, told_every=2.0)
+    assert not standing.lasts(TIMING.min_rx, 2.4, told_every=2.0)
+
+
 def test_silence_takes_it_down_and_slows_it() -> None:
     ours = up()
     assert not any(isinstance(command, Changed) for command in ours.tick(0.29))

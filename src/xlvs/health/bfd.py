@@ -120,6 +120,26 @@ Command = Packet | Changed
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """What a session that is up must know to go on in another process; JSON-able by its fields.
+
+    ``my`` is ours, ``your`` the neighbour's discriminator; the neighbour's times are in seconds, ``heard`` is
+    when its last packet came.
+    """
+
+    my: int
+    your: int
+    multiplier: int
+    min_tx: float
+    min_rx: float
+    heard: float
+
+    def lasts(self, min_rx: float, now: float, told_every: float) -> bool:
+        """Whether the neighbour may still count on us; this was told every so often while all went well."""
+        return now - self.heard <= told_every + self.multiplier * max(min_rx, self.min_tx)
+
+
+@dataclass(frozen=True, slots=True)
 class Timing:
     """A session's parameters, in seconds. ``idle_tx`` is the interval while it is not up, at least 1 s."""
 
@@ -149,6 +169,35 @@ class Session:
         self._rx = timing.min_rx
         self._next: float | None = None
         self._expires: float | None = None
+        self._heard = 0.0
+
+    @property
+    def standing(self) -> Standing | None:
+        """What :meth:`resume` takes, or None while it is not up."""
+        if self.state is not State.UP or self.remote is None:
+            return None
+        theirs = self.remote
+        return Standing(
+            self.discriminator, theirs.my, theirs.multiplier, theirs.min_tx, theirs.min_rx, self._heard
+        )
+
+    def resume(self, standing: Standing, now: float) -> list[Command]:
+        """Begin as a session that was up in a process that died: the neighbour need not notice.
+
+        It has its patience from now on; a poll tells the neighbour what our times are.
+        """
+        self.discriminator, self._heard = standing.my, standing.heard
+        self.remote = Packet(
+            State.UP,
+            standing.your,
+            standing.my,
+            standing.multiplier,
+            standing.min_tx,
+            standing.min_rx,
+        )
+        self._become(State.UP, Diagnostic.NONE)
+        self._expires = now + self.detection
+        return self._speak(now)
 
     # -- time ---------------------------------------------------------------------------
 
@@ -230,6 +279,7 @@ class Session:
             self._tx, self._rx = self._told_tx, self.timing.min_rx
             slower = True
         commands = self._follow(packet.state)
+        self._heard = now
         self._expires = now + self.detection
         if packet.poll:
             commands.append(self._packet(final=True))

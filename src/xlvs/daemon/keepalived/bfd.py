@@ -7,8 +7,10 @@ import logging
 import random
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from ipaddress import ip_address
+from typing import Any
 
 from xlvs.daemon.keepalived.child import Context, Event
 from xlvs.errors import XlvsError
@@ -21,6 +23,7 @@ from xlvs.health.bfd import (
     Malformed,
     Packet,
     Session,
+    Standing,
     State,
     Timing,
     parse,
@@ -49,11 +52,17 @@ def _ends(bfd: Bfd) -> tuple[object, ...]:
     return bfd.neighbor, bfd.source, bfd.ttl, bfd.passive
 
 
+def _named_ends(bfd: Bfd) -> list[str]:
+    """The same for JSON."""
+    return [str(end) for end in _ends(bfd)]
+
+
 class _Line:
     """A session with the socket that it sends from."""
 
-    def __init__(self, bfd: Bfd, discriminator: int) -> None:
+    def __init__(self, bfd: Bfd, discriminator: int, port: int = 0) -> None:
         self.bfd = bfd
+        self.port = port  # that it sends from, 0 before it does
         self.session = Session(timing_of(bfd), discriminator, random.random)
         self.timer: asyncio.TimerHandle | None = None
         self._socket: socket.socket | None = None
@@ -93,8 +102,10 @@ class _Line:
                 made.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 0xC0)
             source = str(self.bfd.source or ("::" if six else "0.0.0.0"))  # noqa: S104 - to send from
             for attempt in range(16):
+                port = self.port if self.port and not attempt else random.choice(SOURCE_PORTS)
                 try:
-                    made.bind((source, random.choice(SOURCE_PORTS)))
+                    made.bind((source, port))
+                    self.port = port
                     break
                 except OSError:
                     if attempt == 15:
@@ -121,6 +132,14 @@ class BfdChild:
         self._lines: dict[str, _Line] = {}
         self._listening: dict[int, socket.socket] = {}
         self._again: asyncio.TimerHandle | None = None
+        self._left: dict[str, dict[str, Any]] = {}  # sessions that a process before this one had
+
+    def recall(self, events: Iterable[Event]) -> None:
+        """Sessions of a process that died go on, unless that is too long ago."""
+        told = (
+            (str(event.get("name")), event.get("left")) for event in events if event.get("event") == "bfd"
+        )
+        self._left = {name: left for name, left in told if isinstance(left, dict)}
 
     async def start(self, config: Config) -> None:
         """Begin all sessions."""
@@ -136,15 +155,16 @@ class BfdChild:
         self._listen({bfd.neighbor.version for bfd in wanted.values()})
         for name, bfd in wanted.items():
             if name not in self._lines:
-                line = _Line(bfd, self._discriminator())
-                self._lines[name] = line
-                self._run(line, line.session.start(self._now))
+                line = self._lines[name] = _Line(bfd, self._discriminator())
+                if not self._resumed(line):
+                    self._run(line, line.session.start(self._now))
                 self._tell(line)
             else:
                 line = self._lines[name]
                 changed, line.bfd = timing_of(bfd) != timing_of(line.bfd), bfd
                 if changed:
                     self._run(line, line.session.change(timing_of(bfd), self._now))
+        self._left.clear()
 
     async def stop(self) -> None:
         """End all sessions, and say that it is wanted."""
@@ -175,6 +195,19 @@ class BfdChild:
     @property
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+    def _resumed(self, line: _Line) -> bool:
+        """Go on where a process that died left, while the neighbour may not have missed it yet."""
+        left = self._left.get(line.bfd.name)
+        if left is None or left["ends"] != _named_ends(line.bfd):
+            return False
+        standing = Standing(**left["standing"])
+        line.port = left["port"]
+        if not standing.lasts(line.bfd.min_rx, self._now, REPEAT):
+            return False
+        log.info("(%s) Going on with the session of the process that died", line.bfd.name)
+        self._run(line, line.session.resume(standing, self._now))
+        return True
 
     def _discriminator(self) -> int:
         taken = {line.session.discriminator for line in self._lines.values()}
@@ -222,7 +255,10 @@ class BfdChild:
 
     def _tell(self, line: _Line) -> None:
         up = line.session.state is State.UP
-        self._emit({"event": "bfd", "name": line.bfd.name, "up": up})
+        event: dict[str, object] = {"event": "bfd", "name": line.bfd.name, "up": up}
+        if standing := line.session.standing:
+            event["left"] = {"standing": asdict(standing), "port": line.port, "ends": _named_ends(line.bfd)}
+        self._emit(event)
 
     def _repeat(self) -> None:
         for line in self._lines.values():

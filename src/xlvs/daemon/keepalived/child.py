@@ -82,7 +82,8 @@ class Child(Protocol):
     ``disable`` and ``enable``, bfd ``sessions``. An :class:`xlvs.errors.XlvsError` is what the
     operator is told. A child that raises anything out of ``start`` or ``reload`` ends, and the
     parent starts another. Where the parent itself died, a child that has a method ``abandoned`` is
-    asked that instead of ``stop``.
+    asked that instead of ``stop``. One that has ``recall`` is given, before ``start``, what was told last of
+    everything: its own word, too, where it is started in the place of one that died.
     """
 
     async def start(self, config: Config) -> None:

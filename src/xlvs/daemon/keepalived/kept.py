@@ -104,9 +104,9 @@ class Kept:
         descriptor = os.pidfd_open(self._process.pid)
         loop.add_reader(descriptor, self._died, descriptor)
         reader, self._writer = await asyncio.open_connection(sock=ours)
-        self._writer.write(channel.config_frame(config))
-        for event in list(self._known()):
+        for event in list(self._known()):  # first: it begins with the configuration
             self.post(event)
+        self._writer.write(channel.config_frame(config))
         self._tasks.start(self._listen(reader))
 
     def reload(self, config: Config) -> None:

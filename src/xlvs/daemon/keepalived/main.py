@@ -84,7 +84,7 @@ class Parent:
         self._config = config
         self._complaints = _objections(complaints)  # what is wrong with the running configuration
         self._kept: dict[str, Kept] = {}
-        self._last: dict[tuple[object, object], Event] = {}  # what siblings told last of each thing
+        self._last: dict[tuple[str, object, object], Event] = {}  # what each child told last of each thing
         self._stopping = asyncio.Event()
         self._status = 0
         self._reloading = asyncio.Lock()
@@ -144,7 +144,7 @@ class Parent:
             self._heard,
             self._child_ended,
             respawn=self._startup.respawn,
-            known=self._last.values,
+            known=lambda: self._last.values(),
         )
         await kept.start(self._config)
 
@@ -159,7 +159,7 @@ class Parent:
                 await waiting
 
     def _heard(self, name: str, event: Event) -> None:
-        self._last[event.get("event"), event.get("name")] = event
+        self._last[name, event.get("event"), event.get("name")] = event
         for other, kept in self._kept.items():
             if other != name:
                 kept.post(event)
@@ -228,6 +228,7 @@ class Parent:
         wanted = self._wanted(self._config)
         for name in [name for name in self._kept if name not in wanted]:
             await self._kept.pop(name).stop()
+            self._last = {key: event for key, event in self._last.items() if key[0] != name}
         for name in wanted:
             if name in self._kept:
                 self._kept[name].reload(self._config)

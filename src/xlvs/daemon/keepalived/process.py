@@ -86,6 +86,8 @@ class _Loop:
             else:
                 self._settle(config)
                 self._child: Child = make(self._name, self._context_for(config))
+                if recall := getattr(self._child, "recall", None):
+                    recall(self._early)
                 await self._child.start(config)
                 self._started = True
                 for event in self._early:
