@@ -57,12 +57,12 @@ class Node:
             )
         if program == "xlvs":
             # Before that a signal would end it.
-            until(lambda: _STARTED in self.said().splitlines(), "it has begun")
+            until(lambda: _STARTED in self._alive().splitlines(), "it has begun")
 
     def signal(self, number: int) -> None:
         """Send the daemon a signal."""
+        self._alive()
         assert self._process is not None
-        assert self._process.poll() is None, self.said()
         os.kill(self._process.pid, number)
 
     def reload(self, text: str) -> None:
@@ -95,8 +95,14 @@ class Node:
         answer = Path(f"{self.file}.state")
         answer.unlink(missing_ok=True)
         self.signal(signal.SIGUSR1)
-        until(answer.exists, "the answer of the node")
+        until(lambda: self._alive() and answer.exists(), "the answer of the node")
         return {str(one["name"]): one for one in json.loads(answer.read_text())["instances"]}
+
+    def _alive(self) -> str:
+        """What it said so far; one that has died is nobody to wait for."""
+        assert self._process is not None
+        assert self._process.poll() is None, f"it ended with {self._process.returncode}:\n{self.said()}"
+        return self.said()
 
     def said(self) -> str:
         """Its log."""
@@ -105,7 +111,11 @@ class Node:
 
 @contextmanager
 def nodes(name: str, folder: Path, count: int = 2) -> Iterator[list[Node]]:
-    """``count`` nodes behind a switch: 10.9.0.N and fd09::N; their namespaces begin with ``name``."""
+    """``count`` nodes behind a switch: 10.9.0.N and fd09::N; their namespaces begin with ``name``.
+
+    The names are this run's own: another run's beginning would end its nodes.
+    """
+    name = f"{name}-{os.getpid()}"
     switch = f"{name}-s"
     made = [Node(f"{name}-{number}", number, folder) for number in range(1, count + 1)]
     everything = [switch, *(node.namespace for node in made)]
