@@ -199,7 +199,8 @@ def test_udp_replies() -> None:
     assert udp(payload=b"ask").request == b"ask"
     assert not udp(require_reply=True).silence.ok
     assert udp(require_reply=True).received(b"anything") == Answer(True)
-    limits = udp(require_reply=True, min_reply=2, max_reply=3)
+    assert udp(require_reply=True, min_reply=9).received(b"anything") == Answer(True)
+    limits = udp(require_reply=True, min_reply=2, max_reply=3, reply=((0x78, 0xFF),))
     assert [bool((limits.received(b"x" * size) or Answer(False)).ok) for size in (1, 2, 3, 4)] == [
         *(False, True, True, False)
     ]

@@ -113,7 +113,7 @@ class UdpCheck(NetworkCheck):
     """UDP_CHECK: no ICMP error, and an answer where one is required.
 
     ``payload`` None sends random bytes. ``reply`` pairs each expected byte with the mask of the
-    bits that count; an empty one accepts any answer of an allowed length.
+    bits that count, in an answer of an allowed length; an empty one accepts any answer.
     """
 
     payload: bytes | None = None

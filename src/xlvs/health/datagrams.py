@@ -33,8 +33,8 @@ class UdpExchange:
 
     def received(self, datagram: bytes) -> Answer | None:
         check = self._check
-        if not check.require_reply:
-            return PASSED
+        if not check.require_reply or not check.reply:
+            return PASSED  # lengths count only beside bytes, in keepalived (2.2.7), too
         if not check.min_reply <= len(datagram) <= check.max_reply:
             return Answer(False, f"reply of {len(datagram)} bytes")
         # Only as many bytes are compared as both have, as keepalived does.
@@ -57,13 +57,13 @@ class DnsExchange:
             dns.name.from_text(check.name), check.type, flags=dns.flags.RD, id=number & 0xFFFF
         )
         self.request = question.to_wire()
-        self.silence = Answer(False, "read timeout from socket.")
+        self.silence = Answer(False, "read timeout from socket")
 
     def received(self, datagram: bytes) -> Answer | None:
         if len(datagram) < _DNS_HEADER or datagram[:2] != self.request[:2] or not datagram[2] & 0x80:
             return None
         code = datagram[3] & 0x0F
-        return Answer(False, f"error occurread. (rcode = {code})") if code else PASSED
+        return Answer(False, f"read error occurred. (rcode = {code})") if code else PASSED
 
 
 class EchoExchange:

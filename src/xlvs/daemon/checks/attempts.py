@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -54,13 +55,14 @@ class Script:
     async def _run(self) -> None:
         check = self._check
         timeout = check.timeout or check.interval
+        begun = time.monotonic()
         try:
             status = await scripts.once(check.script, timeout=timeout, secure=self._secure)
         except (scripts.Refused, OSError) as refusal:
             # keepalived does without such a check: it says nothing of the server.
             self._done(Answer(False, str(refusal), asked=False))
             return
-        self._done(misc.answer(check, status, self._before))
+        self._done(misc.answer(check, status, self._before, late=time.monotonic() - begun >= timeout))
 
 
 def begin(

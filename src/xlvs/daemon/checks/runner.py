@@ -251,14 +251,16 @@ class Runner:
         if not answer.asked and answer.text != before:
             log.warning("%s: %s. Rescheduling.", self.label(entry.key), answer.text)
         elif answer.asked and not answer.ok and was_up and (self.log_all or check.log_all_failures):
-            log.info("%s", messages.failed(check, self.label(entry.key), answer.text))
+            text = messages.failed(check, self.label(entry.key), answer.text, tries, fresh)
+            if text:
+                log.info("%s", text)
         if fresh:
-            self._turned(entry, tries)
+            self._turned(entry)
 
-    def _turned(self, entry: _Entry, tries: int) -> None:
+    def _turned(self, entry: _Entry) -> None:
         verdict = entry.checker.verdict
         entry.changed = self._events.now()
-        log.info("%s", messages.turned(entry.check, self.label(entry.key), verdict.up, tries))
+        log.info("%s", messages.turned(entry.check, self.label(entry.key), verdict.up, verdict.text))
         self._report(entry.key, verdict)
 
     def _tell(self, entry: _Entry) -> None:
@@ -272,7 +274,7 @@ class Runner:
         else:
             return
         if not entry.paused and entry.checker.told(answer):
-            self._turned(entry, 0)
+            self._turned(entry)
 
     def _file_changed(self, name: str) -> None:
         for entry in [*self._entries.values()]:
