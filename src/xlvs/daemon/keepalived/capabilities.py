@@ -56,6 +56,8 @@ def needed(process: str, config: Config, engine: str = "xdp") -> frozenset[Capab
     prefix = "checker" if process == "checkers" else process
     if process and f"{prefix}_no_swap" in config.globals.others:
         found.add(_C.IPC_LOCK)  # whatever it allocates later is locked, too
+    if process == "vrrp" and "max_auto_priority" in config.globals.others:
+        found.add(_C.SYS_NICE)
     if process == "checkers":
         found |= _XDP if engine == "xdp" else frozenset()
     if process in ("vrrp", "checkers") and config.globals.net_namespace_ipvs is not None:

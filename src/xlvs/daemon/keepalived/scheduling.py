@@ -20,6 +20,7 @@ _RT_LIMIT = 10_000  # microseconds of a real-time process between two waits, whe
 # keepalived's limits are those of a C program. Ours may take seconds to read a large configuration, and
 # must not be killed for it: only what runs on and on is.
 _RT_LEAST = 10_000_000
+_LATE = 1_000_000  # microseconds that a process may be late, where min_auto_priority_delay is not said
 
 
 def name(config: Config, process: str) -> None:
@@ -37,10 +38,7 @@ def schedule(config: Config, child: str) -> None:
     others = config.globals.others
     try:
         if number := _number(others.get(f"{prefix}_rt_priority", ())):
-            _limit(_number(others.get(f"{prefix}_rlimit_rttime", ())) or _RT_LIMIT)
-            highest = os.sched_get_priority_max(os.SCHED_RR)
-            parameters = os.sched_param(max(1, min(number, highest)))
-            os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, parameters)
+            _real_time(config, prefix, number)
         if number := _number(others.get(f"{prefix}_priority", ())):
             os.setpriority(os.PRIO_PROCESS, 0, number)
         processors = [_number((word,)) for word in others.get(f"{prefix}_cpu_affinity", ())]
@@ -50,6 +48,42 @@ def schedule(config: Config, child: str) -> None:
             thread.lock_memory()
     except OSError as error:
         log.warning("Unable to set the scheduling of the %s process: %s", prefix, error.strerror)
+
+
+class Hurry:
+    """``max_auto_priority``: a process that runs late takes real-time scheduling, one step more each time.
+
+    Nothing without that word. As keepalived does: first SCHED_RR of priority 1, then 2, and so on to
+    the most that is allowed (no number: that there is), which it keeps.
+    """
+
+    def __init__(self, config: Config, child: str) -> None:
+        others = config.globals.others
+        self._config, self._prefix = config, _prefix(child)
+        self._most = 0
+        if (words := others.get("max_auto_priority")) is not None:
+            number = _number(words)
+            self._most = os.sched_get_priority_max(os.SCHED_RR) if number is None else number
+        self._patience = (_number(others.get("min_auto_priority_delay", ())) or _LATE) / 1e6
+
+    def late(self, seconds: float) -> None:
+        """Something was done that much after it was due."""
+        if self._most <= 0 or seconds < self._patience:
+            return
+        try:
+            number = os.sched_getparam(0).sched_priority + 1
+            if number <= self._most:
+                _real_time(self._config, self._prefix, number)
+                log.info("Set realtime priority %d", number)
+        except OSError as error:
+            self._most = 0
+            log.warning("Unable to set the scheduling of the %s process: %s", self._prefix, error.strerror)
+
+
+def _real_time(config: Config, prefix: str, number: int) -> None:
+    _limit(_number(config.globals.others.get(f"{prefix}_rlimit_rttime", ())) or _RT_LIMIT)
+    parameters = os.sched_param(max(1, min(number, os.sched_get_priority_max(os.SCHED_RR))))
+    os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, parameters)
 
 
 def _prefix(process: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 from typing import TypeVar
 
+from xlvs.daemon.keepalived.scheduling import Hurry
 from xlvs.daemon.vrrp.announcing import Announcement, Announcing
 from xlvs.daemon.vrrp.devices import Devices
 from xlvs.daemon.vrrp.link_delays import LinkDelays
@@ -45,6 +46,7 @@ Address = IPv4Address | IPv6Address
 _Value = TypeVar("_Value")
 
 _RETRY = 1.0  # seconds until a socket that could not be opened is tried again
+_TICK = 0.001  # seconds that the loop's timers round up to: nobody is late by that
 
 log = logging.getLogger(__name__)
 
@@ -200,6 +202,7 @@ class Runtime:
         self._instances = {one.name: one for one in config.instances}
         self.sites = sites_of(config)
         self._delays.load(config.link_delays)
+        self._hurry = Hurry(config, "vrrp")
 
     def _make_router(self, config: Config) -> Router:
         return Router(
@@ -225,6 +228,8 @@ class Runtime:
 
     def _tick(self) -> None:
         self._timer = None
+        if self._armed is not None:
+            self._hurry.late(self.now - self._armed - _TICK)
         try:
             # What has come is heard before time is up: a process that was stopped must not take over.
             self._pools.read()
