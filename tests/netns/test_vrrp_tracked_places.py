@@ -166,3 +166,35 @@ def test_what_somebody_takes_away(node: Node) -> None:
 
 def rules(node: Node) -> set[str]:
     return {line.split()[0] for family in "46" for line in node.run("ip", f"-{family}", "rule").splitlines()}
+
+
+def test_interfaces_that_are_asked_for_their_carrier(node: Node) -> None:
+    """A veth answers to ethtool, so MII gives way to that, as in keepalived; the other shows its flags."""
+    text = block("linkbeat_interfaces", f"{INTERFACE} MII", f"{OTHER} IOCTL")
+    node.start("xlvs", text + instance("one", 51, block("track_interface", OTHER)))
+    states_are(node, {"one": "MASTER"})
+    assert f"({INTERFACE}): Configured linkbeat type MII not supported, using ETHTOOL" in node.said()
+    for count, (peer, name) in enumerate((("p1", OTHER), (OTHER, OTHER)), start=2):
+        node.run("ip", "link", "set", peer, "down")
+        states_are(node, {"one": "FAULT"})
+        node.run("ip", "link", "set", peer, "up")
+        states_are(node, {"one": "MASTER"})
+        assert f"Linkbeat reports {name} down" in node.said()
+        assert masters(node, "one") == count
+
+
+def test_addresses_that_adverts_come_from(node: Node) -> None:
+    """track_src_ip does what is said of it; unicast begins once its address is there, not without peers."""
+    source = ("mcast_src_ip 10.9.0.77", "track_src_ip")
+    unicast = ("unicast_src_ip 10.9.0.78", "unicast_peer {;10.9.0.9;}")
+    text = instance("tracked", 51, *source) + instance("free", 52, source[0])
+    text += instance("unicast", 53, *unicast) + instance("lonely", 54, "unicast_fault_no_peer")
+    node.start("xlvs", text)
+    states_are(node, {"tracked": "FAULT", "free": "MASTER", "unicast": "FAULT", "lonely": "FAULT"})
+    for number in (77, 78):
+        node.run("ip", "addr", "add", f"10.9.0.{number}/32", "dev", INTERFACE)
+    states_are(node, {"tracked": "MASTER", "free": "MASTER", "unicast": "MASTER", "lonely": "FAULT"})
+    for number in (78, 77):
+        node.run("ip", "addr", "del", f"10.9.0.{number}/32", "dev", INTERFACE)
+    states_are(node, {"tracked": "FAULT", "free": "MASTER", "unicast": "MASTER", "lonely": "FAULT"})
+    assert masters(node, "free") == masters(node, "unicast") == 1

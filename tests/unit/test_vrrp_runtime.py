@@ -51,7 +51,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time, which only a test moves; and a node on which nothing can be changed."""
     for name in (
         *("Rtnetlink", "VirtualAddresses", "Links", "Commands", "Devices", "Announcing", "Notifier"),
-        "Watching",
+        *("Watching", "Statics", "RouteLosses", "Carriers"),
     ):
         monkeypatch.setattr(runtime, name, MagicMock())
     monkeypatch.setattr(runtime, "Pools", Wire)

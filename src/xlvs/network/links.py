@@ -55,7 +55,12 @@ class Link:
     @property
     def up(self) -> bool:
         """Switched on, and with a carrier."""
-        return self.flags & _IFF_UP != 0 and self.flags & _IFF_RUNNING != 0
+        return self.enabled and self.flags & _IFF_RUNNING != 0
+
+    @property
+    def enabled(self) -> bool:
+        """Switched on."""
+        return self.flags & _IFF_UP != 0
 
 
 class Links:

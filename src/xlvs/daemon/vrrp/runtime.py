@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from xlvs.daemon.keepalived.scheduling import Hurry
 from xlvs.daemon.vrrp.announcing import Announcement, Announcing
+from xlvs.daemon.vrrp.carriers import Carriers
 from xlvs.daemon.vrrp.devices import Devices
-from xlvs.daemon.vrrp.link_delays import LinkDelays
 from xlvs.daemon.vrrp.notifying import Notifier
 from xlvs.daemon.vrrp.places import Place, Site, refused_places, sites_of
 from xlvs.daemon.vrrp.pools import Membership, Pools
@@ -73,12 +73,11 @@ class Runtime:
         self.sites: dict[str, Site] = {}
         self._there: dict[str, set[Place]] = {}  # a master's addresses that were seen in place
         self._waiting: dict[str, set[tuple[TrackKind, str]]] = {}  # instances before scripts' first results
-        self._delays = LinkDelays()
-        self._ups: dict[str, bool] = {}  # interfaces, as they were told last
         self._timer: asyncio.TimerHandle | None = None
         self._armed: float | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._vmac_timers: dict[str, asyncio.TimerHandle] = {}
+        self._carriers = Carriers(self.links, self._look)
         self._use(config)
         self.router = self._make_router(config)
 
@@ -88,8 +87,7 @@ class Runtime:
         """Begin; instances whose scripts have to be heard first wait for them."""
         self._devices.load(self.config, self.sites)
         self._statics.load(self.config)
-        self._watch_routes()
-        self.links.read()
+        self._watch_node()
         self._look()
         self._loop.add_reader(self.links.fileno(), self._links_changed)
         self._loop.add_reader(self._losses.fileno(), self._routes_lost)
@@ -115,6 +113,7 @@ class Runtime:
     async def stop(self, keep_addresses: bool = False) -> None:
         """End all instances, and take away what they had."""
         await self._watching.close()
+        await self._carriers.close()
         self._loop.remove_reader(self.links.fileno())
         self._loop.remove_reader(self._losses.fileno())
         self._loop.remove_reader(self._pools.fileno())
@@ -166,8 +165,7 @@ class Runtime:
         self._notifier.load(config)
         self._devices.load(config, self.sites)
         self._statics.load(config)
-        self._watch_routes()
-        self.links.read()
+        self._watch_node()
         for name in masters:
             self._move(name, sites[name], self.sites[name])
         settings = [settings_of(one, config) for one in config.instances]
@@ -201,7 +199,6 @@ class Runtime:
     def _use(self, config: Config) -> None:
         self._instances = {one.name: one for one in config.instances}
         self.sites = sites_of(config)
-        self._delays.load(config.link_delays)
         self._hurry = Hurry(config, "vrrp")
 
     def _make_router(self, config: Config) -> Router:
@@ -266,20 +263,11 @@ class Runtime:
     def _links_changed(self) -> None:
         changed = self.links.read()
         if changed:
-            self._tell_of(changed)
+            self._carriers.tell(changed)
             self._devices.restore(changed)
             self._statics.restore(changed)
             self._look()
             self._miss()
-
-    def _tell_of(self, changed: Iterable[str]) -> None:
-        """The log's lines about interfaces that somebody needs."""
-        for name in sorted(self._ups.keys() & set(changed)):
-            link = self.links.get(name)
-            up = link is not None and link.up
-            if up != self._ups[name]:
-                self._ups[name] = up
-                log.info("Netlink reports %s %s", name, "up" if up else "down")
 
     def _look(self) -> None:
         """Tell the machines of interfaces and addresses, and open the sockets that they need."""
@@ -302,10 +290,7 @@ class Runtime:
         for name in self._instances:
             if name in self.router.machines:
                 commands += self.router.set_faults(name, frozenset(self._faults(name, local)), self.now)
-        watching = tracked_interfaces(self.config)
-        told_of = {device for site in self.sites.values() for device in site.needs} | watching
-        self._ups = {device: self._ups.get(device, self._up(device)) for device in told_of}
-        for watched in watching:
+        for watched in tracked_interfaces(self.config):
             commands += self.router.report(TrackKind.INTERFACE, watched, int(self._up(watched)), self.now)
         self._look_again()
         self.run(commands)
@@ -329,7 +314,7 @@ class Runtime:
 
     def _look_again(self) -> None:
         """Where a delay is to end, or a socket could not be opened."""
-        again = self._delays.deadline()
+        again = self._carriers.deadline()
         if self._pools.missing():
             again = min(again or math.inf, self.now + _RETRY)
         if self._retry is not None:
@@ -337,8 +322,7 @@ class Runtime:
         self._retry = None if again is None else self._loop.call_at(again, self._look)
 
     def _up(self, name: str) -> bool:
-        link = self.links.get(name)
-        return self._delays.up(name, link is not None and link.up, self.now)
+        return self._carriers.up(name, self.now)
 
     def _miss(self) -> None:
         """A master whose address somebody else took away gives way, and begins anew."""
@@ -352,9 +336,13 @@ class Runtime:
                     log.info("Netlink reflector reports IP %s removed from %s", address, place.device)
                 self.run(self.router.addresses_lost(name, self.now))
 
-    def _watch_routes(self) -> None:
-        """Have the kernel tell of routes and rules that go, if that means anything to anybody."""
+    def _watch_node(self) -> None:
+        """Watch the interfaces that somebody needs; routes and rules, if any means anything to anybody."""
         self._losses.watch(self._statics.watched or any(site.losses for site in self.sites.values()))
+        self.links.read()
+        needed = tracked_interfaces(self.config).union(*(site.needs for site in self.sites.values()))
+        made = {vmac.name for site in self.sites.values() for vmac in site.vmacs}
+        self._carriers.load(self.config, needed, made)
 
     def _routes_lost(self) -> None:
         """A master whose route or rule somebody else took away begins anew, too; a static one comes back."""
