@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xlvs.daemon.checks.patient import Patient
 from xlvs.health.answers import Answer, Dialogue
 from xlvs.health.checks import DnsCheck, HttpCheck, SmtpCheck, UdpCheck, Url
 from xlvs.health.datagrams import DnsExchange, EchoExchange, UdpExchange
@@ -147,6 +148,14 @@ def test_a_regex_is_searched_between_its_offsets() -> None:
     assert not http(Url(regex="hello", regex_min_offset=5), reply(200, body)).ok
     assert not http(Url(regex="hello", regex_max_offset=3), reply(200, body)).ok
     assert http(Url(regex="hello", regex_max_offset=4), reply(200, body)).ok
+
+
+@pytest.mark.parametrize("header", ["", "Content-Length: 60"])
+def test_a_page_that_a_regex_takes_for_ever_over_is_a_failure(header: str) -> None:
+    url = Url(regex="(a+)+b")
+    dialogue = Patient(HttpDialogue(HttpCheck(address=ADDRESS, port=80, urls=(url,)), url))
+    answer = fed(dialogue, reply(200, b"a" * 60, *filter(None, (header,))))
+    assert answer == Answer(False, "Regex match took too long")
 
 
 @given(st.binary(max_size=400), PIECES)

@@ -174,6 +174,13 @@ def test_draining_has_a_limit() -> None:
     pool.heard(key(12), UP, 150.0)
     assert inside(pool, 150.0) == {12: 1, 13: 1}
     assert pool.deadline(150.0) is None
+    # Its agent, or a MISC_CHECK, has it drained. One that is configured so has no limit.
+    pool = begun(server(real(11), real(12, weight=0), real(13), drain_limit=30.0))
+    pool.heard(key(11), Health(up=True, weight=0), 200.0)
+    assert inside(pool, 229.9) == {11: 0, 12: 0, 13: 1}
+    assert inside(pool, 230.0) == {12: 0, 13: 1}
+    pool.heard(key(11), Health(up=True, weight=1), 240.0)
+    assert inside(pool, 500.0) == {11: 1, 12: 0, 13: 1}
 
 
 def test_a_reload_keeps_what_is_known() -> None:

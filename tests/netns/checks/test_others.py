@@ -11,10 +11,12 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.netns.checks.site import AT_HOME, HERE, SOON, Checked, alone, checked, dropped, eventually, program
+from xlvs.daemon.checks import files as watched
 from xlvs.daemon.checks.runner import Runner
 from xlvs.health.checks import (
     AnyCheck,
@@ -156,6 +158,25 @@ async def test_a_file_s_number_is_added_to_the_weight(tmp_path: Path) -> None:
         await it.down()
         file.unlink()
         await it.up()
+
+
+@alone
+async def test_a_file_that_changes_twice_in_a_tick_and_a_fifo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, fifo = tmp_path / "load", tmp_path / "fifo"
+    file.write_text("1")
+    os.mkfifo(fifo)
+    first = os.stat(file)
+    with monkeypatch.context() as coarse:
+        coarse.setattr(watched, "os", SimpleNamespace(**{**vars(os), "stat": lambda _: first}))
+        coarse.setattr(watched, "time", SimpleNamespace(time_ns=lambda: first.st_ctime_ns + 1))
+        with checked(FileCheck(track_file="load", **SOON), {"load": str(file)}) as it:
+            await it.until(lambda status: status.verdict.weighting == Weighting(plus=1))
+            file.write_text("2")
+            await it.until(lambda status: status.verdict.weighting == Weighting(plus=2))
+    with checked(FileCheck(track_file="load", **SOON), {"load": str(fifo)}) as it:
+        assert (await it.up()).verdict.weighting == Weighting(plus=0)  # nobody writes, nobody waits
 
 
 @alone

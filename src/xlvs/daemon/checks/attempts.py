@@ -11,6 +11,7 @@ from typing import Protocol
 
 from xlvs.daemon.checks.datagram import Datagram
 from xlvs.daemon.checks.events import Events
+from xlvs.daemon.checks.patient import Patient
 from xlvs.daemon.checks.stream import Stream
 from xlvs.daemon.keepalived import scripts
 from xlvs.health import misc
@@ -86,7 +87,8 @@ def begin(
         url = check.urls[step]
         name = url.virtualhost if check.sni else None
         context = tls() if check.tls else None
-        return Stream(events, check, done, HttpDialogue(check, url), context, name)
+        dialogue = HttpDialogue(check, url)
+        return Stream(events, check, done, Patient(dialogue) if url.regex else dialogue, context, name)
     if isinstance(check, SmtpCheck):
         return Stream(events, check, done, SmtpDialogue(check))
     if isinstance(check, AgentCheck):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping
 
 from xlvs.daemon.checks.events import Events, Timer
 from xlvs.health.files import number
 
 _PERIOD = 0.25  # seconds between two looks: a stat of each file is all that one costs
+_TICK = 50_000_000  # ns within which a file may change again without another time: the kernel's are coarse
+_UNSURE = (0, 0, 0)  # no file's signature: it is read again
 _LONGEST = 64  # bytes read of a file: more than a number needs
 
 
@@ -59,15 +62,19 @@ class Watcher:
             self._again()
 
     def _look(self, name: str) -> bool:
-        """Read a file that changed; a missing one is 0. True where it was read."""
+        """Read a file that changed; a missing one is 0. True where that was done."""
         path = self._files[name]
         try:
             status = os.stat(path)
-            signature = (status.st_mtime_ns, status.st_size, status.st_ino)
+            signature = (status.st_ctime_ns, status.st_size, status.st_ino)
         except OSError:
             signature = None
         if name in self._seen and self._seen[name] == signature:
             return False
+        value = read(path) if signature else 0
+        if value is None or (signature and abs(time.time_ns() - signature[0]) < _TICK):
+            signature = _UNSURE
         self._seen[name] = signature
-        self.values[name] = read(path) or 0
+        # What is there but cannot be read (no descriptors are left, say) is what it was.
+        self.values[name] = self.values.get(name, 0) if value is None else value
         return True

@@ -63,7 +63,7 @@ class Member:
     healthy: bool
     weight: int
     order: str = ""
-    idle_since: float | None = None  # when it began to be at weight 0 for being down or drained
+    idle_since: float | None = None  # when it began to be at weight 0, unless configured so
 
     @property
     def alive(self) -> bool:
@@ -239,7 +239,8 @@ class Pool:
         return actions + self._count()
 
     def _note_idle(self, member: Member, now: float) -> None:
-        idle = not member.alive or member.order == "drain"
+        drained = member.order == "drain" or (member.effective == 0 and member.real.weight > 0)
+        idle = drained or not member.alive
         member.idle_since = (now if member.idle_since is None else member.idle_since) if idle else None
 
     def _told(self, member: Member) -> list[Action]:
