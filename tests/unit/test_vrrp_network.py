@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from xlvs.daemon.vrrp.places import sites_of
+from xlvs.daemon.vrrp.wiring import identity
 from xlvs.keepalived.parse import parse
 from xlvs.network.rtnetlink import attributes
 from xlvs.network.virtual_addresses import Placed, _message
@@ -127,3 +128,22 @@ def test_what_is_tracked_with_an_unknown_option_is_not_tracked(
     config = parse(str(tmp_path / "conf")).config
     assert config is not None
     assert [one.weight for one in config.instances[0].track_interfaces] == [weight] * (weight != "no")
+
+
+@pytest.mark.parametrize(
+    ("more", "same"),
+    [
+        ("version 3", True),
+        ("priority 7", True),
+        ("unicast_peer {\n10.0.0.9\n}", False),
+        ("use_vmac", False),
+    ],
+)
+def test_which_reload_makes_it_another_virtual_router(more: str, same: bool, tmp_path: Path) -> None:
+    def identity_with(more: str) -> tuple[object, ...]:
+        (tmp_path / "conf").write_text(PLACES % more)
+        config = parse(str(tmp_path / "conf")).config
+        assert config is not None
+        return identity(config.instances[0])
+
+    assert (identity_with(more) == identity_with("")) is same

@@ -152,19 +152,15 @@ def test_a_renamed_member_stays_in_its_group_and_in_time() -> None:
     assert states(router) == [State.MASTER, State.MASTER]
 
 
-@pytest.mark.parametrize("counts", [False, True])
-def test_members_of_a_group_are_up_or_down_but_for_interfaces(counts: bool) -> None:
-    """As with keepalived 2.2.7, which says that it ignores the weights of interfaces, too, and does not."""
+def test_weights_of_a_groups_members_may_count() -> None:
     tracks = (Track(TrackKind.INTERFACE, "eth1", 20), Track(TrackKind.SCRIPT, "chk", 30))
-    router = running(replace(ONE, tracks=tracks), TWO, groups=(replace(PAIR, tracking_weight=counts),))
+    router = running(replace(ONE, tracks=tracks), TWO, groups=(replace(PAIR, tracking_weight=True),))
     for kind, name in ((TrackKind.INTERFACE, "eth1"), (TrackKind.SCRIPT, "chk")):
         router.report(kind, name, True, 1.0)
-    assert router.machines["one"].priority == (150 if counts else 120)
-    router.report(TrackKind.INTERFACE, "eth1", False, 2.0)
-    assert router.machines["one"].priority == (130 if counts else 100)
+    assert router.machines["one"].priority == 150
+    router.report(TrackKind.SCRIPT, "chk", False, 2.0)
+    assert router.machines["one"].priority == 120
     assert State.FAULT not in states(router)
-    router.report(TrackKind.SCRIPT, "chk", False, 3.0)
-    assert (states(router) == [State.FAULT, State.FAULT]) is not counts
 
 
 def test_what_keeps_it_from_serving_is_told_as_a_whole() -> None:
@@ -175,3 +171,44 @@ def test_what_keeps_it_from_serving_is_told_as_a_whole() -> None:
     router.set_faults("one", frozenset(), 3.0)
     assert states(router) == [State.BACKUP]
     assert router.set_faults("one", frozenset(), 4.0) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "weight", "value", "state", "priority"),
+    [
+        (TrackKind.SCRIPT, 10, 0, State.BACKUP, 100),
+        (TrackKind.SCRIPT, 10, 1, State.BACKUP, 100),
+        (TrackKind.SCRIPT, 0, 0, State.FAULT, 100),
+        (TrackKind.INTERFACE, 10, 1, State.BACKUP, 110),
+        (TrackKind.INTERFACE, -10, 0, State.BACKUP, 90),
+        (TrackKind.PROCESS, 10, 1, State.BACKUP, 110),
+        (TrackKind.FILE, 1, 20, State.FAULT, 100),
+    ],
+)
+@pytest.mark.parametrize("own", [True, False])
+def test_what_a_groups_member_tracks_by_weight(
+    kind: TrackKind, weight: int, value: int, state: State, priority: int, own: bool
+) -> None:
+    """As keepalived 2.2.7 was seen to do: a member's weighted script never takes the group down."""
+    track = Track(kind, "it", weight)
+    if own:
+        router = running(replace(ONE, tracks=(track,)), TWO, groups=(PAIR,))
+        router.report(kind, "it", value, 1.0)
+        assert (router.machines["one"].state, router.machines["one"].priority) == (state, priority)
+    else:
+        router = running(ONE, TWO, groups=(replace(PAIR, tracks=(track,)),))
+        router.report(kind, "it", value, 1.0)
+        expected = State.FAULT if weight == 0 else State.BACKUP
+        assert router.machines["two"].state is expected
+
+
+def test_only_scripts_without_weight_are_waited_for() -> None:
+    tracks = (
+        Track(TrackKind.SCRIPT, "needed"),
+        Track(TrackKind.SCRIPT, "heavy", 10),
+        Track(TrackKind.FILE, "file"),
+    )
+    router = Router([replace(ONE, tracks=tracks), TWO], [replace(PAIR, tracks=tracks[:1])])
+    assert router.to_hear("one") == router.to_hear("two") == {(TrackKind.SCRIPT, "needed")}
+    router.report(TrackKind.SCRIPT, "needed", 0, 0.0)
+    assert router.to_hear("one") == set()

@@ -6,7 +6,7 @@ returns what is to be done, in order.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 
 from xlvs.vrrp.commands import Become, Command, Event, Log, Notify, State
@@ -181,9 +181,15 @@ class Router:
         ]
         return self._refresh(tracking, now)
 
-    def knows(self, kind: TrackKind, name: str) -> bool:
-        """Whether it was reported."""
-        return (kind, name) in self._values
+    def to_hear(self, name: str) -> set[tuple[TrackKind, str]]:
+        """Scripts that decide over the instance (those with a weight do not) and were not reported yet."""
+        return {
+            (track.kind, track.name)
+            for track in self._tracks(self.machines[name])
+            if track.kind is TrackKind.SCRIPT
+            and not track.weight
+            and (track.kind, track.name) not in self._values
+        }
 
     def force(self, name: str, state: State, now: float) -> list[Command]:
         """An operator makes it master or backup; adverts of others decide from then on."""
@@ -206,11 +212,7 @@ class Router:
         group = self._group_of.get(machine.settings.name)
         own = machine.settings.tracks
         if group is not None and not group.settings.tracking_weight:
-            # Members with weights of their own would part: for them it is up or down (keepalived.conf(5)).
-            # keepalived says the same of interfaces, but their weights go on counting (seen with 2.2.7).
-            own = tuple(
-                track if track.kind is TrackKind.INTERFACE else replace(track, weight=0) for track in own
-            )
+            own = tuple(_of_member(own))
         return [*own, *(group.settings.tracks if group else ())]
 
     def _verdicts(self, machine: Machine) -> list[tuple[Track, bool, int]]:
@@ -291,6 +293,19 @@ class Router:
             return []
         group.state = state
         return [Notify(group.settings.name, Event(state.value), 0, group=True)]
+
+
+def _of_member(tracks: Iterable[Track]) -> Iterator[Track]:
+    """What a group's member tracks: with weights of their own they would part.
+
+    As keepalived 2.2.7 was seen to have it: a script with a weight is not tracked at all, of a file only
+    the weight is ignored; those of interfaces and processes count all the same.
+    """
+    for track in tracks:
+        if track.kind in (TrackKind.FILE, TrackKind.BFD):
+            yield replace(track, weight=0)
+        elif track.kind is not TrackKind.SCRIPT or not track.weight:
+            yield track
 
 
 def _syncing(group: Group, state: State) -> Log:

@@ -92,7 +92,7 @@ class Runtime:
         self._loop.add_reader(self.links.fileno(), self._links_changed)
         self._loop.add_reader(self._losses.fileno(), self._routes_lost)
         self._loop.add_reader(self._pools.fileno(), self._readable)
-        self._waiting = self._to_hear(self.config.instances)
+        self._waiting = {name: self.router.to_hear(name) for name in self._instances}
         self._watching.load(self.config)
         for bfd in self.config.bfds:
             self.report(TrackKind.BFD, bfd.name, 0)
@@ -173,28 +173,13 @@ class Runtime:
         self.run(self.router.reload(settings, groups, self.now))
         self._look()
         self._watching.load(config)
-        self._waiting |= self._to_hear([one for one in config.instances if self._is_new(one.name)])
+        self._waiting |= {name: self.router.to_hear(name) for name in self._instances if self._is_new(name)}
         self._begin()
         if config.globals.fifo_write_states_on_reload:
             self._notifier.tell_all(self.router)
 
     def _is_new(self, name: str) -> bool:
         return name not in self._waiting and self.router.machines[name].state is State.INIT
-
-    def _to_hear(self, instances: Iterable[Instance]) -> dict[str, set[tuple[TrackKind, str]]]:
-        """For each instance the scripts without a result yet, which it has to hear before it begins."""
-        decided = {script.name for script in self.config.scripts if script.init_fail}
-        groups = {member: group for group in self.config.groups for member in group.members}
-        heard = {}
-        for one in instances:
-            group = groups.get(one.name)
-            scripts = (*one.track_scripts, *(group.track_scripts if group else ()))
-            heard[one.name] = {
-                (TrackKind.SCRIPT, tracked.name)
-                for tracked in scripts
-                if tracked.name not in decided and not self.router.knows(TrackKind.SCRIPT, tracked.name)
-            }
-        return heard
 
     def _use(self, config: Config) -> None:
         self._instances = {one.name: one for one in config.instances}
@@ -458,10 +443,8 @@ class Runtime:
         self._devices.refuse(name, refused_places(self._instances[name], after))
         self.links.read()
         self._there[name] = self._in_place(name)
-        if new:
-            self._announcing.announce(
-                self._announcements(name, new), self._instances[name].garp.master_repeat
-            )
+        if new:  # all are announced then, as keepalived does
+            self._announce(name, self._instances[name].garp.master_repeat)
 
     def _placed(self, places: Iterable[Place]) -> list[Placed]:
         return [placed for place in places if (placed := place.placed(self.links)) is not None]

@@ -73,13 +73,10 @@ class Watching:
     async def _script(self, one: TrackScript) -> None:
         """Runs it every interval; ``fall`` failures in a row put it down, ``rise`` successes up.
 
-        The first run decides alone, as in keepalived, unless ``init_fail`` has decided before.
+        The first run decides alone, as in keepalived 2.2.7; with ``init_fail``, too.
         """
         loop = asyncio.get_running_loop()
         up: bool | None = None
-        if one.init_fail:
-            up = False
-            self._tell(TrackKind.SCRIPT, one.name, 0)
         count = 0
         last = 0
         while self._asked("script", one):
@@ -87,13 +84,13 @@ class Watching:
             status = await scripts.run(one.script, timeout=one.timeout or one.interval, secure=self._secure)
             if not self._asked("script", one):
                 return
-            if status != last:
+            if status >= 0 and status != last:
                 log.info("Script `%s` now returning %d", one.name, status)
                 last = status
             good = status == 0
             count = count + 1 if good != up else 0
             if up is None or (good != up and count >= (one.rise if good else one.fall)):
-                how = "succeeded" if good else f"failed (exited with status {status})"
+                how = "succeeded" if good else f"failed ({_how_ended(status)})"
                 log.info("VRRP_Script(%s) %s", one.name, how)
                 up, count = good, 0
                 self._tell(TrackKind.SCRIPT, one.name, good)
@@ -143,6 +140,10 @@ class Watching:
                     up, turned = good, None
                     self._tell(TrackKind.PROCESS, one.name, good)
             await asyncio.sleep(_PROCESSES)
+
+
+def _how_ended(status: int) -> str:
+    return f"exited with status {status}" if status >= 0 else f"due to signal {-status}"
 
 
 def _ended(task: asyncio.Task[None]) -> None:

@@ -14,12 +14,15 @@ Address = IPv4Address | IPv6Address
 
 
 def identity(instance: Instance) -> tuple[object, ...]:
-    """What makes it another virtual router: nothing of the old one's state is worth keeping."""
+    """What makes it another virtual router: nothing of the old one's state is worth keeping.
+
+    As keepalived has it: one that goes on in the other version of the protocol stays what it was.
+    """
     return (
         instance.interface,
         instance.router_id,
         instance.family,
-        instance.version,
+        instance.unicast,
         instance.vmac,
         instance.ipvlan,
         instance.vmac_name,
