@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
+from functools import partial
 
 from xlvs.daemon.keepalived import mail, pool, scripts
 from xlvs.daemon.keepalived.fifo import NotifyFifo
@@ -12,16 +13,23 @@ from xlvs.daemon.tasks import Tasks
 from xlvs.health.checks import Script
 from xlvs.keepalived.config import Fifo, Global
 
+_TURN = 2.0  # seconds that a script waits for the one before it
+
 log = logging.getLogger(__name__)
 
 
 class Outlet:
-    """Carries out a pool's actions, in their order, without waiting for any."""
+    """Carries out a pool's actions, in their order, without waiting for any.
+
+    Scripts of one server run one after the other, that the last may have the last word (a VIP is added
+    by quorum_up, deleted by quorum_down). One that takes its time is not waited for.
+    """
 
     def __init__(self, settings: Global) -> None:
         self._settings = settings
         self._fifos: dict[Fifo, tuple[NotifyFifo, asyncio.Task[int] | None]] = {}
         self._tasks = Tasks()
+        self._last: dict[str, asyncio.Task[int]] = {}  # the last script of each server, while it runs
         self.configure(settings)
 
     def configure(self, settings: Global) -> None:
@@ -45,8 +53,10 @@ class Outlet:
             match action:
                 case pool.Say(text):
                     log.info("%s", text)
-                case pool.Call(script):
-                    self._tasks.start(self._run(script))
+                case pool.Call(script, whose):
+                    task = self._tasks.start(self._run_after(self._last.get(whose), script))
+                    self._last[whose] = task
+                    task.add_done_callback(partial(self._ran, whose))
                 case pool.Tell(line):
                     for fifo, _ in self._fifos.values():
                         fifo.tell(line)
@@ -72,6 +82,15 @@ class Outlet:
         if reader:
             reader.cancel()
         made.close()
+
+    def _ran(self, whose: str, task: asyncio.Task[int]) -> None:
+        if self._last.get(whose) is task:
+            del self._last[whose]
+
+    async def _run_after(self, before: asyncio.Task[int] | None, script: Script) -> int:
+        if before:
+            await asyncio.wait((before,), timeout=_TURN)
+        return await self._run(script)
 
     async def _run(self, script: Script, *arguments: str) -> int:
         return await scripts.run(script, *arguments, secure=self._settings.script_security)

@@ -32,9 +32,10 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A script to run; nobody waits for it."""
+    """A script to run; nobody but the next one of the same ``whose`` waits for it."""
 
     script: Script
+    whose: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +265,7 @@ class Pool:
         real, name, up = member.real, self.name(member.real), member.alive
         word = "UP" if up else "DOWN"
         script = real.notify_up if up else real.notify_down
-        actions: list[Action] = [Call(script)] if script else []
+        actions: list[Action] = [Call(script, f"{name} {self.label}")] if script else []
         actions.append(Tell(f"RS {name} {self.label} {word}"))
         if real.smtp_alert:
             text = body or f"=> CHECK {'succeed' if up else 'failed'} on service <="
@@ -310,7 +311,7 @@ class Pool:
     def _quorum_told(self, *, up: bool, body: str) -> list[Action]:
         word = "UP" if up else "DOWN"
         script = self.server.quorum_up if up else self.server.quorum_down
-        actions: list[Action] = [Call(script)] if script else []
+        actions: list[Action] = [Call(script, self.label)] if script else []
         actions.append(Tell(f"VS {self.label} {word}"))
         if self.server.smtp_alert:
             actions.append(Mail(f"Virtualserver {self.label} - {word}", body))
