@@ -208,3 +208,16 @@ def test_explain_tells_the_place_of_each_value() -> None:
     lines = list(explain(config(head + "virtual_ipaddress {\n1.2.3.4\n}\n}\n")))
     assert f"    priority 77  # {FILE}:4" in lines
     assert "    down_timer_adverts 3  # default" in lines
+
+
+@pytest.mark.parametrize(
+    ("word", "wanted"),
+    [
+        ("", (False, True)),
+        ("old_unicast_checksum", (True, True)),
+        ("old_unicast_checksum never", (False, False)),
+    ],
+)
+def test_old_checksums(word: str, wanted: tuple[bool, bool]) -> None:
+    found = instance(f"unicast_peer {{\n10.0.0.2\n}}\n{word}")
+    assert (found.old_unicast_checksum, found.checksum_compatibility) == wanted

@@ -198,3 +198,32 @@ def test_an_owner_with_ah_hears_first_how_far_the_others_have_counted() -> None:
     node = machine(priority=255, master=True, auth="AH", key=b"key")
     node.start(0.0)
     assert state_of(node) is State.BACKUP
+
+
+def heard_of_old(priority: int, source: IPv4Address = LOWER) -> Received:
+    """An advert to our own address with the checksum of keepalived before 1.3.7."""
+    advert = Advert(version=3, router_id=7, priority=priority, interval=1.0, addresses=(VIP,))
+    return parse4(datagram(advert, source, OURS, old_checksum=True))
+
+
+def test_a_peer_with_the_old_checksum_is_answered_in_kind() -> None:
+    """It takes no other. keepalived 2.2.7 says that it changes over, and goes on with its own (seen)."""
+    node = machine(version=3, unicast=True, peers=(LOWER,))
+    node.start(0.0)
+    (command,) = [one for one in node.tick(3.7) if isinstance(one, Send)]
+    assert not command.old_checksum
+    (command,) = [one for one in node.receive(heard_of_old(50), 4.0) if isinstance(one, Send)]
+    assert command.old_checksum
+    node.reload(node.settings, 5.0)
+    assert node.old_checksum
+    node.reload(replace(node.settings, old_checksum_heard=False), 5.0)
+    assert not node.old_checksum
+
+
+@pytest.mark.parametrize("settings", [{"old_checksum_heard": False, "unicast": True}, {"unicast": False}])
+def test_the_old_checksum_is_refused_where_nobody_may_use_it(settings: dict[str, object]) -> None:
+    node = machine(version=3, peers=(LOWER,), **settings)
+    node.start(0.0)
+    node.receive(heard_of_old(150), 1.0)
+    assert node.counters.refused[Fault.CHECKSUM] == 1
+    assert not node.old_checksum

@@ -62,7 +62,8 @@ def check(
 
 
 def _check_checksum(settings: Settings, packet: Received) -> None:
-    if not packet.checksum_good and not (settings.unicast and packet.checksum_old):
+    old = settings.unicast and settings.old_checksum_heard and packet.checksum_old
+    if not packet.checksum_good and not old:
         raise PacketError(Fault.CHECKSUM, f"Invalid VRRPv{packet.version} checksum")
 
 

@@ -33,10 +33,14 @@ class Event(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send this advert: to the group, or to every peer. One datagram a peer, each numbered anew."""
+    """Send this advert: to the group, or to every peer. One datagram a peer, each numbered anew.
+
+    ``old_checksum`` is that of :func:`xlvs.vrrp.packet.message`.
+    """
 
     instance: str
     advert: Advert
+    old_checksum: bool = False
 
 
 @dataclass(frozen=True, slots=True)

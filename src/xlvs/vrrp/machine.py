@@ -64,6 +64,7 @@ class Machine:
         self.master_priority = 0
         self.master_interval = settings.advert
         self.reduced = False  # an owner that met another owner
+        self.old_checksum = settings.old_checksum  # configured, or learnt of a peer
         self.wants_master = False  # its time is up, and a sync group may hold it back
         self._now = float("-inf")
         self._down: float | None = None  # when a backup takes over
@@ -157,6 +158,7 @@ class Machine:
         """Other settings of the same virtual router: its state stays, and no timer becomes longer."""
         self._advance(now)
         self.settings = settings
+        self.old_checksum = settings.old_checksum or (self.old_checksum and settings.old_checksum_heard)
         if self.state is State.MASTER or settings.version == 2:
             self.master_interval = settings.advert
         if self._down is not None:
@@ -247,7 +249,7 @@ class Machine:
             key=key,
             sequence=self._sequence,
         )
-        return [Send(settings.name, advert)]
+        return [Send(settings.name, advert, self.old_checksum)]
 
     # -- what it is told -----------------------------------------------------------------
 
@@ -292,9 +294,14 @@ class Machine:
             return [] if error.fault is Fault.OWN else [Log(f"({self.settings.name}) {error}")]
         self.counters.received += 1
         self.counters.zero_received += packet.priority == STOPPING
+        commands: list[Command] = []
+        if not packet.checksum_good and not self.old_checksum:
+            # keepalived before 1.3.7 takes no other: it would be master beside us, for ever.
+            self.old_checksum = True
+            commands.append(Log(f"({self.settings.name}) Setting unicast VRRPv3 checksum to old version"))
         if self.state is State.MASTER:
-            return self._as_master(packet, now)
-        return self._as_backup(packet, now)
+            return [*commands, *self._as_master(packet, now)]
+        return [*commands, *self._as_backup(packet, now)]
 
     def _count(self, packet: Received) -> None:
         """An AH sender's number climbs (RFC 2402 3.4.3), and whoever is the master next counts on.

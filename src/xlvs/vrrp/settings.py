@@ -71,6 +71,7 @@ class Settings:
     lower_priority_no_advert: bool = False
     higher_priority_send_advert: bool = False
     old_checksum: bool = False
+    old_checksum_heard: bool = True  # from peers; whoever hears it speaks it from then on
     notify_priority: bool = False
     announcements: Announcements = Announcements()
     tracks: tuple[Track, ...] = ()

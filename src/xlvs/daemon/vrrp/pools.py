@@ -51,7 +51,6 @@ class Membership:
     router_id: int
     destinations: tuple[Address, ...]
     ttl: int = TTL
-    old_checksum: bool = False
     receive_buffer: int = 0
 
 
@@ -161,7 +160,7 @@ class Pools:
         router_id = data[at] if len(data) > at else 0
         return self._routers.get((key, router_id), ())
 
-    def send(self, name: str, advert: Advert, source: Address | None) -> None:
+    def send(self, name: str, advert: Advert, source: Address | None, old_checksum: bool = False) -> None:
         """Send an advert to all the instance's destinations; trouble is logged once, not each time."""
         member = self._members.get(name)
         opened = self._sockets.get(member.key) if member else None
@@ -173,9 +172,9 @@ class Pools:
             self._identification[name] = number
             each = replace(advert, sequence=advert.sequence + place) if place else advert
             packet = (
-                message(each, source, destination, member.old_checksum)
+                message(each, source, destination, old_checksum)
                 if member.key.family == 6
-                else datagram(each, source, destination, number, member.ttl, member.old_checksum)  # type: ignore[arg-type]
+                else datagram(each, source, destination, number, member.ttl, old_checksum)  # type: ignore[arg-type]
             )
             try:
                 opened.send(packet, source, destination, member.ttl)

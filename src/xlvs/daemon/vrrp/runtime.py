@@ -363,9 +363,9 @@ class Runtime:
     def _carry_out(self, commands: Iterable[Command]) -> None:
         for command in commands:
             match command:
-                case Send(name, advert):
+                case Send(name, advert, old_checksum):
                     machine = self.router.machines.get(name)
-                    self._pools.send(name, advert, machine.source if machine else None)
+                    self._pools.send(name, advert, machine.source if machine else None, old_checksum)
                 case Log(text):
                     log.info("%s", text)
                 case AddAddresses(name):

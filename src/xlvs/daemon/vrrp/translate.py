@@ -39,6 +39,7 @@ def settings_of(instance: Instance, config: Config) -> Settings:
         lower_priority_no_advert=instance.lower_prio_no_advert,
         higher_priority_send_advert=instance.higher_prio_send_advert,
         old_checksum=instance.old_unicast_checksum,
+        old_checksum_heard=instance.checksum_compatibility,
         notify_priority=instance.notify.priority_changes,
         announcements=Announcements(
             master_delay=garp.master_delay,

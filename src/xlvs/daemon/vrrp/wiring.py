@@ -48,7 +48,6 @@ def membership(
         router_id=settings.router_id,
         destinations=settings.destinations,
         ttl=instance.ttl or TTL,
-        old_checksum=settings.old_checksum,
         receive_buffer=instance.kernel_rx_buf,
     )
 
