@@ -147,7 +147,8 @@ class Router:
                 group = self._group_of.get(name)
                 allowed = group is None or group.agrees(machine)
                 commands += self._together(machine, machine.tick(now, allowed), now)
-            self._schedule(machine)
+            else:
+                self._schedule(machine)
         return commands
 
     def receive(self, name: str, packet: Received, now: float) -> list[Command]:
