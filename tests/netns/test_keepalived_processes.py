@@ -38,6 +38,7 @@ bfd_priority -7
 bfd_rt_priority 13
 bfd_rlimit_rttime 20000000
 checker_priority -6
+umask IRUSR|IWOTH
 process_name main_x
 vrrp_process_name vrrp_x
 """
@@ -136,6 +137,7 @@ def test_each_process_keeps_what_it_needs_and_scripts_lose_nothing(one: Daemon, 
         bounds = int(of(one.pid(pid_file), "status", "CapBnd"), 16)
         assert bounds == (0 if name == "bfd" else ours), name
         assert Path(f"/proc/{one.pid(pid_file)}/comm").read_text() == "keepalived\n"
+        assert of(one.pid(pid_file), "status", "Umask") == "0177"
     assert not needed("vrrp", Config()) & {Capability.SYS_ADMIN, Capability.BPF, Capability.SYS_PTRACE}
 
     for name in ("root", "nobody", "checker"):
@@ -144,6 +146,7 @@ def test_each_process_keeps_what_it_needs_and_scripts_lose_nothing(one: Daemon, 
         said = (folder / f"{name}.out").read_text()
         assert f"CapEff:\t{ours:016x}" in said, name
         assert "\nadded\n" in said, said
+        assert "Umask:\t0177\n" in said
     said = (folder / "nobody.out").read_text()
     assert "CapPrm:\t0000000000000000\nCapEff:\t0000000000000000" in said
     assert "added" not in said
@@ -166,6 +169,7 @@ def test_a_process_is_as_global_defs_has_it(one: Daemon, folder: Path) -> None:
     names = {name: Path(f"/proc/{pid}/comm").read_text().strip() for name, pid in pids.items()}
     assert names == {"": "main_x", "vrrp": "vrrp_x", "checkers": "main_x", "bfd": "main_x"}
     locked = {name: int(of(pid, "status", "VmLck").split()[0]) for name, pid in pids.items()}
+    assert {of(pid, "status", "Umask") for pid in pids.values()} == {"0402"}
     assert locked[""] == 0
     assert min(locked[name] for name in ("vrrp", "checkers", "bfd")) > 10_000
     assert os.getpriority(os.PRIO_PROCESS, pids["checkers"]) == -6
@@ -197,9 +201,12 @@ def test_ipvs_may_be_in_another_namespace_than_the_checks(one: Daemon, folder: P
         assert "10.9.77.77" not in other.xlvs("ipvsadm", "-L", "-n").stdout
 
 
-def test_a_namespace_and_an_instance_are_in_the_places_of_pid_files(one: Daemon, folder: Path) -> None:
+def test_options_have_the_effect_that_they_have_in_keepalived(one: Daemon, folder: Path) -> None:
     one.configure("instance two", configuration("", folder))
-    command = build.xlvs("keepalived", "-n", "-l", f"--use-file={one.file}", "-s", NODE)
+    pattern = Path("/proc/sys/kernel/core_pattern")
+    before = pattern.read_text()
+    more = ("-s", NODE, "-u", "026", "-x", "-Mcore.wi-%p")
+    command = build.xlvs("keepalived", "-n", "-l", f"--use-file={one.file}", *more)
     places = [
         Path(f"/run/keepalived/{NODE}/{name}_two.pid") for name in ("keepalived", "vrrp", "checkers", "bfd")
     ]
@@ -211,8 +218,13 @@ def test_a_namespace_and_an_instance_are_in_the_places_of_pid_files(one: Daemon,
         assert pids[0] == process.pid
         home = os.stat(f"/run/netns/{NODE}").st_ino
         assert {os.stat(f"/proc/{pid}/ns/net").st_ino for pid in pids} == {home}
+        assert {of(pid, "status", "Umask") for pid in pids} == {"0026"}
+        assert {of(pid, "limits", "Max core file size").split()[0] for pid in pids} == {"unlimited"}
+        assert pattern.read_text() == "core.wi-%p\n"
+        assert one.text.count("no SNMP") == 1
         assert {oct(place.stat().st_mode) for place in places} == {oct(0o100644)}
     finally:
         process.terminate()
         assert process.wait(60) == 0
     assert not places[0].parent.exists()
+    assert pattern.read_text() == before

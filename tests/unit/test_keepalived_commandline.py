@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,15 @@ def chosen(*words: str) -> dict[str, object]:
     return vars(commandline.parser("").parse_args(words))
 
 
+@pytest.fixture
+def logging_as_it_was() -> Iterator[None]:
+    before = logging.getLogger().handlers[:], logging.getLogger().level
+    yield
+    logging.getLogger().handlers[:], level = before
+    logging.getLogger().setLevel(level)
+    logging.getLogger("xlvs").setLevel(logging.NOTSET)
+
+
 def test_options_as_keepalived_has_them() -> None:
     found = chosen("-nlD", "-f/etc/k.conf", "-p", "a", "-r", "b", "--checkers_pid=c", "-b", "d", "-i", "id")
     assert (found["dont_fork"], found["log_console"], found["log_detail"]) == (True, True, True)
@@ -29,7 +39,7 @@ def test_options_as_keepalived_has_them() -> None:
     assert chosen("-t/tmp/log")["config_test"] == "/tmp/log"
     assert chosen("-u", "022")["umask"] == 0o22
     assert chosen("-M")["core_dump_pattern"] == "core"
-    for words in (["--bogus"], ["positional"], ["-u", "x"]):
+    for words in (["--bogus"], ["positional"], ["-u", "x"], ["-u", "01000"]):
         with pytest.raises(SystemExit):
             chosen(*words)
 
@@ -62,6 +72,28 @@ def test_pid_files_are_where_keepalived_has_them() -> None:
     assert paths["bfd"] == "/run/keepalived/bfd_two.pid"
 
 
+def test_a_missing_include_ends_it_where_it_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], logging_as_it_was: None
+) -> None:
+    # The statuses are those of keepalived 2.2.7, with -t and without.
+    (tmp_path / "k").write_text("include nothing/*.conf\n")
+    (tmp_path / "a").write_text("includea nothing/*.conf\n")
+    test = ["-t", "-f"]
+    for words, status in (
+        ([*test, "k"], 0),
+        (["-e", *test, "k"], 6),
+        ([*test, "a"], 6),
+        ([*test, "none"], 0),
+        (["-e", *test, "none"], 4),
+        (["-nlf", "a"], 6),
+        (["-enlf", "k"], 6),
+        (["-nlf", "none"], 6),
+    ):
+        *options, name = words
+        assert command.main([*options, str(tmp_path / name)]) == status, words
+    assert "No config files matched 'nothing/*.conf'." in capsys.readouterr().err
+
+
 def test_a_child_gets_the_same_options() -> None:
     options = commandline.parser("").parse_args(["-nl", "-f", "k.conf"])
     words = startup.child_command(options, ["-nl", "-f", "k.conf"], "vrrp", 7)
@@ -79,18 +111,12 @@ def test_only_some_children() -> None:
         assert set(startup._children(commandline.parser("").parse_args(words))) == expected
 
 
-def test_log_files_are_one_a_process(tmp_path: Path) -> None:
-    before = logging.getLogger().handlers[:], logging.getLogger().level
-    try:
-        for process in ("", "vrrp", "checkers", "bfd"):
-            logs.set_up(logs.Logs(file=str(tmp_path / "k.log"), no_syslog=True), process)
-            logging.getLogger("xlvs.any").info("from %s \udcff", process)
-            for handler in logging.getLogger().handlers:
-                handler.close()
-    finally:
-        logging.getLogger().handlers[:], level = before
-        logging.getLogger().setLevel(level)
-        logging.getLogger("xlvs").setLevel(logging.NOTSET)
+def test_log_files_are_one_a_process(tmp_path: Path, logging_as_it_was: None) -> None:
+    for process in ("", "vrrp", "checkers", "bfd"):
+        logs.set_up(logs.Logs(file=str(tmp_path / "k.log"), no_syslog=True), process)
+        logging.getLogger("xlvs.any").info("from %s \udcff", process)
+        for handler in logging.getLogger().handlers:
+            handler.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "k.log",
         "k_bfd.log",

@@ -30,26 +30,29 @@ def main(arguments: Sequence[str]) -> int:
         print(signal_number(chosen.signum))
         return 0
     if chosen.config_test is not None:
-        return _test(read(chosen.use_file, chosen.config_id), chosen.config_test)
+        return _test(read(chosen.use_file, chosen.config_id, chosen.all_config), chosen.config_test)
     if chosen.explain:
-        return _explain(read(chosen.use_file, chosen.config_id))
+        return _explain(read(chosen.use_file, chosen.config_id, chosen.all_config))
     from xlvs.daemon.keepalived import startup
 
     chosen.engine = engine_name(chosen.engine)
     return startup.run(
         chosen,
         arguments,
-        lambda: read(chosen.use_file, chosen.config_id),
+        lambda: read(chosen.use_file, chosen.config_id, chosen.all_config),
         lambda: _open(chosen.engine),
     )
 
 
-def read(path: str, config_id: str | None) -> Outcome:
-    """The configuration as this machine reads it; ``config_id`` None: the first part of its name."""
+def read(path: str, config_id: str | None, everything: bool = False) -> Outcome:
+    """The configuration as this machine reads it; ``config_id`` None: the first part of its name.
+
+    ``everything``: no file that is included may be missing.
+    """
     from xlvs.daemon.keepalived.machine import Machine
     from xlvs.keepalived.parse import parse
 
-    return parse(path, config_id=commandline.config_id(config_id), host=Machine())
+    return parse(path, config_id=commandline.config_id(config_id), host=Machine(), everything=everything)
 
 
 def _open(engine: str) -> DataPlane:

@@ -406,6 +406,7 @@ class Global:
     net_namespace: str | None = None
     net_namespace_ipvs: str | None = None  # "" is the default namespace
     use_pid_dir: bool = False
+    umask: int | None = None
     lvs_flush: bool = False
     lvs_flush_on_stop: str = ""  # "", "vs" (only its own virtual servers) or "all"
     lvs_timeouts: Mapping[str, int] = field(default_factory=dict)  # tcp, tcpfin, udp: seconds

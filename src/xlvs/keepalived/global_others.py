@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from xlvs.keepalived.global_rows import bounded, checked, globals_of, other, process, sized, switch
-from xlvs.keepalived.schema import Line, Refused, Row
+from xlvs.keepalived.schema import Line, Refused, Row, value
 from xlvs.keepalived.values import number
 
 _MOST = 2**31 - 1
@@ -19,10 +19,14 @@ def _absolute(line: Line) -> None:
         raise Refused(f"{line.keyword} invalid")
 
 
-_BITS = [f"I{right}{whom}" for whom in ("USR", "GRP", "OTH") for right in "RWX"]
+_BITS = {
+    f"I{right}{whom}": 4 >> place << shift
+    for shift, whom in ((6, "USR"), (3, "GRP"), (0, "OTH"))
+    for place, right in enumerate("RWX")
+}
 
 
-def _umask(line: Line) -> None:
+def _umask(line: Line) -> int:
     if not line.word():
         raise Refused("umask missing bit value")
     word = line.words[1]
@@ -33,10 +37,11 @@ def _umask(line: Line) -> None:
             raise Refused(f"invalid umask value {word}") from None
         if not 0 <= found <= 0o777:
             raise Refused(f"invalid umask value {word}")
-        return
+        return found
     for bit in word.split("|"):
         if bit not in _BITS:
             raise Refused(f"Unknown umask bit {bit}")
+    return sum(_BITS[bit] for bit in set(word.split("|")))
 
 
 def _policy(line: Line) -> None:
@@ -100,7 +105,7 @@ OTHERS: dict[str, Row] = {
     "dbus_service_name": other(1, "dbus_service_name missing - ignoring"),
     "snmp_socket": checked(_snmp_socket),
     "vrrp_rx_bufs_policy": checked(_policy),
-    "umask": checked(_umask),
+    "umask": value("umask", _umask),
     "vrrp_iptables": checked(_iptables),
     "nftables": checked(_firewall("")),
     "nftables_ipvs": checked(_firewall("ipvs ")),

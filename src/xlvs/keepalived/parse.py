@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from xlvs.keepalived import tables
-from xlvs.keepalived.config import STATUS_FATAL, Config, Message, Outcome
+from xlvs.keepalived.config import STATUS_FATAL, STATUS_LINK, Config, Message, Outcome
 from xlvs.keepalived.files import Disk, Files
 from xlvs.keepalived.host import AnyHost, Host
 from xlvs.keepalived.reader import Reader, TooMuch
 from xlvs.keepalived.schema import Fatal, Parser
 
 
-def parse(path: str, files: Files | None = None, config_id: str = "", host: Host | None = None) -> Outcome:
+def parse(
+    path: str,
+    files: Files | None = None,
+    config_id: str = "",
+    host: Host | None = None,
+    *,
+    everything: bool = False,
+) -> Outcome:
     """Read the configuration ``path``. Errors never raise: they are messages of the outcome.
 
     ``config_id`` is what ``@id`` lines are compared with; ``host`` answers for interfaces, users
-    and programs (None: all there are).
+    and programs (None: all there are). ``everything``: no file that is included may be missing (-e).
     """
     messages: list[Message] = []
-    reader = Reader(files or Disk(), config_id, messages.append)
+    reader = Reader(files or Disk(), config_id, messages.append, everything=everything)
     parser = Parser(reader, host or AnyHost(), messages)
     config: Config | None = None
     try:
@@ -26,8 +33,9 @@ def parse(path: str, files: Files | None = None, config_id: str = "", host: Host
     except Fatal:
         pass
     except OSError:
-        # keepalived -t finds nothing wrong with a file that is not there: so do we, but nothing runs on it.
-        messages.append(Message(None, path, f"Config files missing '{path}'.", fatal=True, status=0))
+        # keepalived -t finds nothing wrong with a file that is not there, unless with -e: so do we.
+        status = STATUS_LINK if everything else 0
+        messages.append(Message(None, path, f"Config files missing '{path}'.", fatal=True, status=status))
     except TooMuch as error:
         messages.append(Message(reader.origin, "", str(error), fatal=True, status=STATUS_FATAL))
     if any(message.fatal for message in messages):

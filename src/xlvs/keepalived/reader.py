@@ -63,11 +63,18 @@ class _Place:
 class Reader:
     """The statements of a file and of what it includes.
 
-    ``complain`` gets every message of this layer. ``depth`` counts open braces.
+    ``complain`` gets every message of this layer. ``depth`` counts open braces. ``everything``: each
+    ``include`` is checked as ``includea`` is.
     """
 
     def __init__(
-        self, files: Files, config_id: str, complain: Callable[[Message], None], seed: int = 0
+        self,
+        files: Files,
+        config_id: str,
+        complain: Callable[[Message], None],
+        seed: int = 0,
+        *,
+        everything: bool = False,
     ) -> None:
         self.config_id = config_id
         self.depth = 0
@@ -77,7 +84,7 @@ class Reader:
         self._random = random.Random(seed)
         self._frames: list[_Frame] = []
         self._parameters: dict[str, list[str]] = {}
-        self._place = _Place("", frozenset(), 0)
+        self._place = _Place("", frozenset(CHECKS.values() if everything else ()), 0)
         self._count = 0
 
     def seed(self, seed: int) -> None:
@@ -299,7 +306,9 @@ class Reader:
         return True
 
     def _missing(self, origin: Origin, text: str, checks: frozenset[str]) -> None:
-        self._complain(Message(origin, "include", text, status=STATUS_MISSING if checks else 0))
+        """keepalived does not run without a file that it was told to check for."""
+        status = STATUS_MISSING if checks else 0
+        self._complain(Message(origin, "include", text, fatal=bool(checks), status=status))
 
 
 def _closing(text: str, at: int) -> int:

@@ -31,14 +31,13 @@ class Options:
     """What the command line says and a child must know.
 
     ``keep_services`` (-I) and ``keep_addresses`` (-V) leave on a stop what was set up;
-    ``release_vips`` (-X) is keepalived's; ``detail`` is -D; ``engine`` is ``xdp`` or ``kernel``.
+    ``detail`` is -D; ``engine`` is ``xdp`` or ``kernel``.
     ``children`` and ``everything`` are those of :func:`wanted_children`.
     """
 
     engine: str = "xdp"
     keep_services: bool = False
     keep_addresses: bool = False
-    release_vips: bool = False
     detail: bool = False
     log_addresses: bool = False  # -a
     children: frozenset[str] = frozenset(CHILDREN)

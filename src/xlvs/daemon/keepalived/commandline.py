@@ -55,7 +55,7 @@ def _add_running(made: argparse.ArgumentParser) -> None:
     add("-g", "--log-file", metavar="FILE", help="messages to a file for each process")
     add("--flush-log-file", action="store_true", help="it is always flushed")
     add("-G", "--no-syslog", action="store_true", help="no messages to syslog")
-    add("-X", "--release-vips", action="store_true", help="drop VIPs on a transition by signal")
+    add("-X", "--release-vips", action="store_true", help="of no effect, as in keepalived 2.2.7")
     add("-V", "--dont-release-vrrp", action="store_true", help="leave VIPs and routes on a stop")
     add("-I", "--dont-release-ipvs", action="store_true", help="leave services on a stop")
     add("-R", "--dont-respawn", action="store_true", help="end when a child process dies")
@@ -83,9 +83,12 @@ def _add_files(made: argparse.ArgumentParser) -> None:
 
 def _mask(text: str) -> int:
     try:
-        return int(text, 0) if text.lower().startswith("0x") else int(text, 8 if text.startswith("0") else 10)
+        found = int(text, 0 if text.lower().startswith("0x") else 8 if text.startswith("0") else 10)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is no umask") from None
+        found = -1
+    if not 0 <= found <= 0o777:
+        raise argparse.ArgumentTypeError(f"'{text}' is no umask")
+    return found
 
 
 def config_id(given: str | None) -> str:

@@ -9,6 +9,7 @@ from contextlib import suppress
 # By child, "" is the parent: what keepalived 2.2.7 has, whatever its manual says of the children's.
 DEFAULTS = {"": "keepalived", "vrrp": "vrrp", "checkers": "checkers", "bfd": "bfd"}
 _FOLDER = "/run"
+_MODE = 0o644
 
 
 def default(
@@ -43,9 +44,10 @@ def running(path: str) -> bool:
 
 def claim(path: str) -> int:
     """Write our number, and hold the file until the descriptor given is closed, or we end."""
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    _make_folder(path)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.fchmod(descriptor, _MODE)
     os.ftruncate(descriptor, 0)
     os.write(descriptor, f"{os.getpid()}\n".encode())
     return descriptor
@@ -53,9 +55,19 @@ def claim(path: str) -> int:
 
 def write(path: str, pid: int) -> None:
     """Write somebody's number."""
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    _make_folder(path)
     with open(path, "w", encoding="ascii") as file:
+        os.fchmod(file.fileno(), _MODE)
         file.write(f"{pid}\n")
+
+
+def _make_folder(path: str) -> None:
+    """The folder of a file, for everybody to read whatever the umask is."""
+    before = os.umask(0o022)
+    try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    finally:
+        os.umask(before)
 
 
 def remove(path: str) -> None:

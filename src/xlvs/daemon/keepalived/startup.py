@@ -17,12 +17,13 @@ from xlvs.daemon.keepalived.main import SIGNALS, Parent, Startup
 from xlvs.dataplane import pins
 from xlvs.dataplane.port import DataPlane
 from xlvs.errors import XlvsError
-from xlvs.keepalived.config import Config, Outcome
+from xlvs.keepalived.config import STATUS_MISSING, Config, Outcome
 from xlvs.keepalived.explain import explain
 
 # keepalived's exit statuses: a configuration that cannot be run, one that is not there.
 _CONFIG, _MISSING = 2, 6
 _INSIDE = "XLVS_KEEPALIVED_NAMESPACE"  # set in the environment of a daemon that was moved into one
+_UMASK = 0o177  # keepalived's
 _CORE_PATTERN = "/proc/sys/kernel/core_pattern"
 
 log = logging.getLogger(__name__)
@@ -35,8 +36,6 @@ def run(
     open_data_plane: Callable[[], DataPlane],
 ) -> int:
     """Run the daemon, or the child that ``--child`` names, to its end; the exit status."""
-    if chosen.umask is not None:
-        os.umask(chosen.umask)
     if chosen.child:
         return _be_child(chosen, open_data_plane)
     logs.set_up(_logs(chosen))
@@ -47,7 +46,8 @@ def run(
         log.warning("%s", message)
     config = outcome.config
     if config is None:
-        return _CONFIG if os.path.exists(chosen.use_file) else _MISSING
+        missing = any(message.status == STATUS_MISSING for message in outcome.messages if message.fatal)
+        return _MISSING if missing or not os.path.exists(chosen.use_file) else _CONFIG
     namespace = chosen.namespace or config.globals.net_namespace
     if namespace:
         _enter(namespace, arguments)
@@ -65,16 +65,22 @@ def run(
         respawn=not chosen.dont_respawn,
         explain=lambda current: list(explain(current)),
     )
-    _allow_cores(chosen)
     if not chosen.dont_fork:
         _go_to_background()
         logs.set_up(_logs(chosen))  # syslog names the process by its number
     if chosen.dump_conf:
         for line in explain(config):
             log.info("%s", line)
+    _warn_of_snmp(chosen, config)
+    os.umask(_umask(chosen, config))
     scheduling.name(config, "")
+    pattern = _allow_cores(chosen)
     capabilities.drop("", capabilities.needed("", config))
-    return asyncio.run(Parent(startup, config, outcome.messages).run())
+    try:
+        return asyncio.run(Parent(startup, config, outcome.messages).run())
+    finally:
+        if pattern is not None:
+            _write_pattern(pattern)
 
 
 def pid_paths(chosen: argparse.Namespace, config: Config) -> dict[str, str]:
@@ -112,7 +118,6 @@ def _be_child(chosen: argparse.Namespace, open_data_plane: Callable[[], DataPlan
         engine=chosen.engine,
         keep_services=chosen.dont_release_ipvs,
         keep_addresses=chosen.dont_release_vrrp,
-        release_vips=chosen.release_vips,
         detail=chosen.log_detail,
         log_addresses=chosen.address_monitoring,
         children=frozenset(_children(chosen)),
@@ -157,12 +162,45 @@ def _enter(namespace: str, arguments: Sequence[str]) -> None:
     os.execvpe("ip", ["ip", "netns", "exec", namespace, *command], environment)  # noqa: S606 - no shell
 
 
-def _allow_cores(chosen: argparse.Namespace) -> None:
+def _umask(chosen: argparse.Namespace, config: Config) -> int:
+    """For files of ours, and of scripts: the command line's goes first."""
+    for given in (chosen.umask, config.globals.umask):
+        if given is not None:
+            return int(given)
+    return _UMASK
+
+
+def _warn_of_snmp(chosen: argparse.Namespace, config: Config) -> None:
+    if chosen.snmp or any(word.startswith("enable_snmp") for word in config.globals.others):
+        log.warning("There is no SNMP here: `xlvs keepalived status --json` tells of the daemon")
+
+
+def _allow_cores(chosen: argparse.Namespace) -> bytes | None:
+    """-m and -M; what the kernel's pattern was where it has been changed."""
     if chosen.core_dump or chosen.core_dump_pattern:
-        resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    if chosen.core_dump_pattern:
-        with open(_CORE_PATTERN, "w", encoding="ascii") as file:
-            file.write(chosen.core_dump_pattern)
+        try:
+            resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        except (OSError, ValueError) as error:
+            log.warning("Unable to allow core dumps: %s", error)
+    if not chosen.core_dump_pattern:
+        return None
+    try:
+        with open(_CORE_PATTERN, "rb") as file:
+            before = file.read()
+    except OSError as error:
+        log.warning("%s: %s", _CORE_PATTERN, error.strerror)
+        return None
+    return before if _write_pattern(os.fsencode(chosen.core_dump_pattern)) else None
+
+
+def _write_pattern(pattern: bytes) -> bool:
+    try:
+        with open(_CORE_PATTERN, "wb") as file:
+            file.write(pattern)
+    except OSError as error:
+        log.warning("%s: %s", _CORE_PATTERN, error.strerror)
+        return False
+    return True
 
 
 def _go_to_background() -> None:
