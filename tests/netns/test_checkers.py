@@ -15,6 +15,8 @@ import pytest
 
 from tests.netns import labs
 from tests.netns.keepalived import Daemon, daemon, until
+from xlvs.daemon.keepalived.capabilities import needed
+from xlvs.keepalived.config import Config
 from xlvs.lab import build, webserver
 from xlvs.lab.topology import Method
 
@@ -266,7 +268,7 @@ def test_one_daemon_is_enough_and_services_may_stay(made: build.Lab, scene: Daem
     assert scene.weights() == {}
 
 
-def test_the_capabilities_of_its_unit_are_enough(made: build.Lab, scene: Daemon) -> None:
+def test_the_capabilities_that_it_keeps_are_enough(made: build.Lab, scene: Daemon) -> None:
     scene.configure(
         *GLOBAL,
         *block(
@@ -277,7 +279,9 @@ def test_the_capabilities_of_its_unit_are_enough(made: build.Lab, scene: Daemon)
         "  virtual_ipaddress {\n    10.99.0.1/32\n  }",
         "}",
     )
-    names = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in capabilities())
+    # An operator may leave it no more than its processes keep of themselves.
+    kept = {one for name in ("", "vrrp", "checkers") for one in needed(name, Config())}
+    names = ",".join(f"+{one.name.lower()}" for one in kept)
     scene.start(under=("setpriv", f"--bounding-set=-all,{names}"))
     for name in ("pid", "checkers_pid", "vrrp_pid"):
         status = Path(f"/proc/{scene.pid(name)}/status").read_text()
@@ -290,13 +294,6 @@ def test_the_capabilities_of_its_unit_are_enough(made: build.Lab, scene: Daemon)
     assert (scene.folder / "notes").stat().st_uid != 0
     assert scene.stop() == 0
     assert "10.99.0.1" not in made.run("director", ["ip", "addr"])
-
-
-def capabilities() -> list[str]:
-    """Those of the unit file."""
-    text = (Path(__file__).resolve().parents[2] / "systemd/xlvs-keepalived.service").read_text()
-    line = text.replace("\\\n", " ").partition("CapabilityBoundingSet=")[2].partition("\n")[0]
-    return line.split()
 
 
 def test_in_the_background_it_is_a_daemon(made: build.Lab, scene: Daemon) -> None:

@@ -60,11 +60,16 @@ def folder() -> Iterator[Path]:
     made = Path(tempfile.mkdtemp(prefix="wi-processes-"))
     made.chmod(0o777)
     yield made
-    shutil.rmtree(made)
+
+    def gone() -> bool:
+        shutil.rmtree(made, ignore_errors=True)  # scripts may outlive the daemon
+        return not made.exists()
+
+    until(gone)
 
 
 @pytest.fixture
-def one(tmp_path: Path) -> Iterator[Daemon]:
+def one(tmp_path: Path, folder: Path) -> Iterator[Daemon]:
     alone = Alone(NODE)
     with alone.made():
         namespaces.batch(
