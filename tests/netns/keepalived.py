@@ -47,14 +47,14 @@ class Daemon:
         """Write its configuration."""
         self.file.write_text("".join(f"{line}\n" for line in lines))
 
-    def start(self, *options: str) -> None:
-        """Start it in the foreground, and wait until it works."""
+    def start(self, *options: str, under: tuple[str, ...] = ()) -> None:
+        """Start it in the foreground, and wait until it works; ``under`` is a command that runs it."""
         files = [f"--{name}={self.pid_file(name)}" for name in ("pid", "vrrp_pid", "checkers_pid", "bfd_pid")]
         words = ["keepalived", "-n", "-l", f"--use-file={self.file}", *files, *options]
         before = self.text.count("Running\n")
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                self.made.typed(self.node, build.xlvs(*words)),
+                self.made.typed(self.node, [*under, *build.xlvs(*words)]),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
