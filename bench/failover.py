@@ -325,7 +325,7 @@ def lines(found: Sequence[Gap]) -> list[str]:
             shown += f"{_middle(values, 1000, 0):>16}"
         rows.append(f"{text:<44}{shown}{1000 * bound:>10.0f}")
     rows.append("")
-    rows.append("xlvs checks its real servers, too: where the link was dead unseen, the next check puts them back.")
+    rows.append("xlvs checks its real servers, too: after a dead link unseen, the next check puts them back.")
     return rows
 
 
