@@ -13,13 +13,14 @@ from xlvs.vrrp.commands import (
     Become,
     Command,
     Event,
+    Log,
     Notify,
     RemoveAddresses,
     Send,
     State,
 )
 from xlvs.vrrp.machine import Machine
-from xlvs.vrrp.packet import GROUP4, Advert, Fault, Received, datagram, parse4
+from xlvs.vrrp.packet import GROUP4, Advert, Fault, PacketError, Received, datagram, parse4
 from xlvs.vrrp.settings import Announcements, Settings
 
 VIP = IPv4Address("10.0.0.1")
@@ -227,3 +228,33 @@ def test_the_old_checksum_is_refused_where_nobody_may_use_it(settings: dict[str,
     node.receive(heard_of_old(150), 1.0)
     assert node.counters.refused[Fault.CHECKSUM] == 1
     assert not node.old_checksum
+
+
+@pytest.mark.parametrize(
+    ("cut", "text"),
+    [
+        (slice(None, -4), "vrrp packet too short, length 36 and expect 40"),
+        (slice(None), ""),
+    ],
+)
+def test_lengths_are_told_as_keepalived_tells_them(cut: slice, text: str) -> None:
+    """With the IP header: what an operator finds in both logs is the same."""
+    one = Advert(2, 1, 100, 1.0, (VIP,))
+    whole = datagram(one, LOWER, GROUP4)[cut]
+    whole = whole[:2] + len(whole).to_bytes(2, "big") + whole[4:]
+    try:
+        parse4(whole)
+        told = ""
+    except PacketError as error:
+        told = str(error)
+    assert told == text
+
+
+def test_a_master_that_gives_way_learns_the_interval() -> None:
+    node = machine(version=3, priority=100)
+    node.start(0.0)
+    node.tick(node.deadline or 0.0)
+    slower = replace(heard(150, version=3), interval=7.0)
+    texts = [one.text for one in node.receive(slower, 10.0) if isinstance(one, Log)]
+    assert any("advertisement interval updated from 1000ms to 7000ms by master" in text for text in texts)
+    assert node.master_interval == 7.0

@@ -33,7 +33,7 @@ def check(
         raise PacketError(Fault.SOURCE, f"unicast source address {source} not a unicast peer")
     limits = dict(zip(settings.peers, settings.peer_ttl, strict=False)).get(source)
     if settings.unicast and limits is not None and not limits[0] <= packet.ttl <= limits[1]:
-        text = f"invalid TTL/HL. Received {packet.ttl} and expect {limits[0]} to {limits[1]} from {source}"
+        text = f"TTL/HL {packet.ttl} not in range {limits[0]} - {limits[1]}"
         raise PacketError(Fault.TTL, text)
     if not settings.unicast and packet.ttl != TTL:
         raise PacketError(Fault.TTL, f"invalid TTL/HL. Received {packet.ttl} and expect {TTL}")

@@ -86,9 +86,10 @@ class Notify:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """A line for the log, in keepalived's words where it has such a line."""
+    """A line for the log, in keepalived's words where it has such a line; ``detail``: for -D alone."""
 
     text: str
+    detail: bool = False
 
 
 Command = Send | Become | AddAddresses | RemoveAddresses | Announce | Notify | Log

@@ -133,7 +133,7 @@ class Machine:
             self.wants_master = True
             self._down = now + self.master_interval + self.skew
             return []
-        return [Log(f"({self.settings.name}) Receive advertisement timeout"), *self.become_master(now)]
+        return [Log(f"({self.settings.name}) Receive advertisement timeout", True), *self.become_master(now)]
 
     # -- coming and going ---------------------------------------------------------------
 
@@ -174,7 +174,7 @@ class Machine:
     def _farewell(self) -> list[Command]:
         if self.state is not State.MASTER:
             return []
-        return [*self._speak(STOPPING), Log(f"({self.settings.name}) sent 0 priority")]
+        return [*self._speak(STOPPING), Log(f"({self.settings.name}) sent 0 priority", True)]
 
     def become_backup(self, now: float, why: str = "") -> list[Command]:
         """Gives way, or begins anew; the master's silence counts from here."""
@@ -333,15 +333,18 @@ class Machine:
             text = f"({name}) received lower priority ({packet.priority}) advert from {packet.source}"
             return [*commands, Log(f"{text} - discarding")]
         if self.settings.version == 3 and packet.interval != self.master_interval:
-            ours, theirs = round(self.master_interval * 1000), round(packet.interval * 1000)
-            self.master_interval = packet.interval
-            commands.append(
-                Log(f"({name}) advertisement interval updated from {ours}ms to {theirs}ms by master")
-            )
+            commands.append(self._learn_interval(packet))
         self.master, self.master_priority = packet.source, packet.priority
         self.wants_master = False
         self._down = now + self.down_interval
         return commands
+
+    def _learn_interval(self, packet: Received) -> Log:
+        """A master of version 3 says how often it speaks (RFC 5798 6.1)."""
+        ours, theirs = round(self.master_interval * 1000), round(packet.interval * 1000)
+        self.master_interval = packet.interval
+        text = f"advertisement interval updated from {ours}ms to {theirs}ms by master"
+        return Log(f"({self.settings.name}) {text}", True)
 
     def _patience(self, packet: Received, now: float) -> list[Command]:
         """A lower master is put up with for ``preempt_delay`` from when it was first heard."""
@@ -360,7 +363,7 @@ class Machine:
         name, settings = self.settings.name, self.settings
         if packet.priority == STOPPING:
             self._advert = now + settings.advert
-            return [Log(f"({name}) Master received priority 0 message"), *self._speak(self.priority)]
+            return [Log(f"({name}) Master received priority 0 message", True), *self._speak(self.priority)]
         commands: list[Command] = []
         if packet.priority == OWNER and self.priority == OWNER:
             text = "CONFIGURATION ERROR: local instance and a remote instance are both configured as"
@@ -378,8 +381,8 @@ class Machine:
         commands.append(Log(text))
         if settings.higher_priority_send_advert:
             commands += self._speak(self.priority)
-        if settings.version == 3:
-            self.master_interval = packet.interval
+        if settings.version == 3 and packet.interval != self.master_interval:
+            commands.append(self._learn_interval(packet))
         self.master, self.master_priority = packet.source, packet.priority
         return [*commands, *self.become_backup(now)]
 

@@ -213,7 +213,7 @@ def parse4(whole: bytes) -> Received:
     elif protocol != PROTOCOL:
         raise PacketError(Fault.TYPE, f"IP protocol {protocol} is not VRRP")
     addresses = IPv4Address(source), IPv4Address(destination)
-    received = _parse(inner, *addresses, ttl)
+    received = _parse(inner, *addresses, ttl, before=len(whole) - len(inner))
     return replace(received, sequence=sequence, authenticated=protocol == PROTOCOL_AH, raw=whole)
 
 
@@ -222,13 +222,14 @@ def parse6(inner: bytes, source: IPv6Address, destination: IPv6Address, hop_limi
     return _parse(inner, source, destination, hop_limit)
 
 
-def _parse(inner: bytes, source: Address, destination: Address, ttl: int) -> Received:
+def _parse(inner: bytes, source: Address, destination: Address, ttl: int, before: int = 0) -> Received:
+    """``before``: bytes of the datagram in front of the message, which lengths in messages count, too."""
     if len(inner) < _HEADER.size:
         raise PacketError(Fault.LENGTH, f"{len(inner)} bytes are no VRRP header")
     first, router_id, priority, count, words, _ = _HEADER.unpack_from(inner)
     version = first >> 4
     if first & 0x0F != _ADVERTISEMENT:
-        raise PacketError(Fault.TYPE, f"type {first & 0x0F} is no advertisement")
+        raise PacketError(Fault.TYPE, f"Invalid packet type. {first & 0x0F} and expect {_ADVERTISEMENT}")
     if version not in (2, 3) or (version == 2 and source.version == 6):
         raise PacketError(Fault.VERSION, f"version {version} over IPv{source.version}")
     if router_id == 0:
@@ -238,7 +239,7 @@ def _parse(inner: bytes, source: Address, destination: Address, ttl: int) -> Rec
     length = end + (AUTH_LENGTH if version == 2 else 0)
     if len(inner) != length:
         size_word = "long" if len(inner) > length else "short"
-        text = f"vrrp packet too {size_word}, length {len(inner)} and expect {length}"
+        text = f"vrrp packet too {size_word}, length {before + len(inner)} and expect {before + length}"
         raise PacketError(Fault.LENGTH, text)
     kind = type(source)
     addresses = tuple(kind(inner[i : i + size]) for i in range(_HEADER.size, end, size))

@@ -48,7 +48,10 @@ class Announcing:
 
     def announce(self, rounds: Iterable[Announcement], repeat: int) -> None:
         """Announce every address ``repeat`` times."""
-        for one in _repeated(list(rounds), repeat):
+        places = list(rounds)
+        for number, one in enumerate(_repeated(places, repeat)):
+            if number < len(places):
+                _say(one)
             if not one.gap and one.lane not in self._waiting:
                 self._send(one)
                 continue
@@ -84,6 +87,11 @@ class Announcing:
         except OSError as error:
             if error.errno not in (errno.ENETDOWN, errno.ENODEV, errno.ENXIO, errno.EAGAIN):
                 log.warning("Announcing %s on %s: %s", one.address, one.device, error)
+
+
+def _say(one: Announcement) -> None:
+    what = "gratuitous ARPs" if one.address.version == 4 else "Unsolicited Neighbour Adverts"
+    log.debug("(%s) Sending/queueing %s on %s for %s", one.instance, what, one.device, one.address)
 
 
 def _repeated(rounds: list[Announcement], repeat: int) -> Iterator[Announcement]:

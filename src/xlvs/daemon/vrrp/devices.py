@@ -92,12 +92,12 @@ class Devices:
                 link.name for link in self._links if link.index == parent.master and link.kind == "vrf"
             )
             virtual_mac.make(device, parent.addresses, next(masters, ""))
-            log.info("Success creating VMAC interface %s", device.name)
+            log.debug("Success creating VMAC interface %s", device.name)
 
     def _remove_vmac(self, name: str) -> None:
         virtual_mac.remove(name)
         del self._vmacs[name]
-        log.info("Success removing VMAC interface %s", name)
+        log.debug("Success removing VMAC interface %s", name)
 
     def _set_sysctls(self, config: Config) -> None:
         wanted = {

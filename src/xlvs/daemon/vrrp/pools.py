@@ -149,7 +149,7 @@ class Pools:
         except PacketError as error:
             for name in self._named_in(key, arrival.data):
                 self._refuse(name, error.fault)
-            log.info("VRRP packet from %s: %s", arrival.source, error)
+                log.info("(%s) %s", name, error)
             return
         for name in self._routers.get((key, packet.router_id), ()):
             self._take(name, packet)

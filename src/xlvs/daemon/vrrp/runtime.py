@@ -19,7 +19,7 @@ from xlvs.daemon.vrrp.pools import Membership, Pools
 from xlvs.daemon.vrrp.statics import Statics
 from xlvs.daemon.vrrp.translate import group_of, settings_of
 from xlvs.daemon.vrrp.watching import Watching
-from xlvs.daemon.vrrp.wiring import identity, membership, near_enough, primary, tracked_interfaces
+from xlvs.daemon.vrrp.wiring import identity, membership, primary, tracked_interfaces
 from xlvs.keepalived.config import Config, Instance
 from xlvs.network.ip_commands import Commands
 from xlvs.network.links import Links
@@ -226,10 +226,6 @@ class Runtime:
             self._arm()  # once for all that came
 
     def _received(self, name: str, packet: Received) -> None:
-        instance = self._instances[name]
-        if instance.peer_ttl and not near_enough(instance, packet):
-            self._refused(name, Fault.TTL)
-            return
         self._carry_out(self.router.receive(name, packet, self.now))
 
     def _refused(self, name: str, fault: Fault) -> None:
@@ -366,8 +362,8 @@ class Runtime:
                 case Send(name, advert, old_checksum):
                     machine = self.router.machines.get(name)
                     self._pools.send(name, advert, machine.source if machine else None, old_checksum)
-                case Log(text):
-                    log.info("%s", text)
+                case Log(text, detail):
+                    log.log(logging.DEBUG if detail else logging.INFO, "%s", text)
                 case AddAddresses(name):
                     self._add(name)
                 case RemoveAddresses(name):
@@ -472,4 +468,4 @@ def _rename(by_name: dict[str, _Value], before: str, after: str) -> None:
 
 def _say(there: object, text: str, name: str) -> None:
     if there:
-        log.info(text, name)
+        log.debug(text, name)

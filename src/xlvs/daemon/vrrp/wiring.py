@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address
 from xlvs.daemon.vrrp.pools import Key, Membership
 from xlvs.keepalived.config import Config, Instance
 from xlvs.network.links import Link
-from xlvs.vrrp.packet import TTL, Received
+from xlvs.vrrp.packet import TTL
 from xlvs.vrrp.settings import Settings
 
 Address = IPv4Address | IPv6Address
@@ -64,14 +64,6 @@ def primary(link: Link | None, instance: Instance, virtual: set[Address]) -> Add
             continue
         return address
     return None
-
-
-def near_enough(instance: Instance, packet: Received) -> bool:
-    """A peer's packet has the TTL that is configured for it."""
-    for peer, (least, most) in zip(instance.peers, instance.peer_ttl, strict=True):
-        if peer == packet.source:
-            return least <= packet.ttl <= most
-    return True
 
 
 def tracked_interfaces(config: Config) -> set[str]:
