@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
 from tests.netns.vrrp_nodes import INTERFACE, Node, nodes, until
+from xlvs.vrrp.packet import GROUP4, Advert, datagram
 
 pytestmark = pytest.mark.root
 
@@ -198,3 +201,25 @@ def test_addresses_that_adverts_come_from(node: Node) -> None:
         node.run("ip", "addr", "del", f"10.9.0.{number}/32", "dev", INTERFACE)
     states_are(node, {"tracked": "FAULT", "free": "MASTER", "unicast": "MASTER", "lonely": "FAULT"})
     assert masters(node, "free") == masters(node, "unicast") == 1
+
+
+def test_global_settings_of_the_wire(node: Node) -> None:
+    """disable_local_igmp is of the whole node, and given back; log_unknown_vrids tells of others' routers."""
+    reports = ("sysctl", "-n", "net.ipv4.igmp_link_local_mcast_reports")
+    assert node.run(*reports).strip() == "1"
+    text = block("global_defs", "disable_local_igmp", "log_unknown_vrids") + instance("one", 51)
+    node.start("xlvs", text)
+    states_are(node, {"one": "MASTER"})
+    assert node.run(*reports).strip() == "0"
+    advert = Advert(3, 99, 100, 1.0, (IPv4Address("10.9.99.1"),))
+    frame = bytes.fromhex("01005e000012 020000000009 0800")
+    frame += datagram(advert, IPv4Address("10.9.0.99"), GROUP4)
+    code = f"import socket as s;s=s.socket(17,3);s.bind(('p1',0));s.send(bytes.fromhex('{frame.hex()}'))"
+    node.reload(text.replace(INTERFACE, OTHER) + block("static_ipaddress", f"10.66.0.1/24 dev {OTHER}"))
+    states_are(node, {"one": "MASTER"})
+    node.run(sys.executable, "-c", code)
+    until(
+        lambda: f"Unknown VRID(99) received on interface({OTHER}). ignoring..." in node.said(), "it is told"
+    )
+    node.stop()
+    assert node.run(*reports).strip() == "1"

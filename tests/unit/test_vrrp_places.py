@@ -8,9 +8,11 @@ import pytest
 
 from xlvs.daemon.vrrp.places import depends_on, sites_of
 from xlvs.daemon.vrrp.translate import group_of, settings_of
+from xlvs.daemon.vrrp.wiring import membership
 from xlvs.keepalived.config import Config
 from xlvs.keepalived.files import Memory
 from xlvs.keepalived.parse import parse
+from xlvs.network.links import Link
 from xlvs.network.route_losses import Policy, Way, policy_of, same, way_of
 from xlvs.vrrp.settings import Track, TrackKind
 
@@ -129,3 +131,39 @@ def test_a_route_of_a_vrf_is_the_same_in_any_table() -> None:
     assert same(wanted, Way(NET, 77, 0, 0, "eth1", ""))
     assert not same(wanted, Way(NET, 77, 0, 0, "eth2", ""))
     assert not same(way_of(["10.1.0.0/16", "dev", "eth1"]), Way(NET, 77, 0, 0, "eth1", ""))
+
+
+# -- sockets --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "policy", "bytes_"),
+    [
+        ("", {}, 0),
+        ("kernel_rx_buf_size 7000", {"vrrp_rx_bufs_policy": ("MTU",)}, 7000),
+        ("", {"vrrp_rx_bufs_policy": ("MTU",)}, 4500),
+        ("", {"vrrp_rx_bufs_policy": ("MTU",), "vrrp_rx_bufs_multiplier": ("10",)}, 15000),
+        ("", {"vrrp_rx_bufs_policy": ("5000",)}, 5000),
+        ("version 3", {"vrrp_rx_bufs_policy": ("ADVERT",)}, 96),
+        (
+            "version 2\nauthentication {\nauth_type AH\nauth_pass x\n}",
+            {"vrrp_rx_bufs_policy": ("ADVERT",), "vrrp_rx_bufs_multiplier": ("1",)},
+            64,
+        ),
+    ],
+)
+def test_receive_buffers(body: str, policy: dict[str, tuple[str, ...]], bytes_: int) -> None:
+    """What keepalived 2.2.7 was seen to ask for."""
+    found = instance(body)
+    one = found.instances[0]
+    link = Link(2, "eth0", 0x41, b"", mtu=1500)
+    assert membership(settings_of(one, found), one, link, None, policy).receive_buffer == bytes_
+
+
+def test_unicast_without_an_interface_is_of_its_vrf() -> None:
+    found = config(
+        "vrrp_instance V1 {\nvirtual_router_id 51\nvrf red\nunicast_src_ip 10.0.0.1\nunicast_peer {\n"
+        "10.0.0.2\n}\nvirtual_ipaddress {\n10.0.0.9/24 dev eth1\n}\n}\n"
+    )
+    one = found.instances[0]
+    assert membership(settings_of(one, found), one, None, one.source).key.interface == "red"

@@ -14,8 +14,6 @@ from xlvs.health.checks import Address, AnyCheck, Script
 from xlvs.model import Forward, SynProxy, Tunnel
 
 Interface = IPv4Interface | IPv6Interface
-
-
 _NO_TUNNEL = Tunnel()
 
 
@@ -425,7 +423,7 @@ class Global:
     certificate: str = ""
     key: str = ""
     password: str = ""
-    others: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # read, and of no effect here
+    others: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # kept as words
     origins: Origins = field(default_factory=_origins, compare=False)
 
 

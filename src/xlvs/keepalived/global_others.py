@@ -1,4 +1,4 @@
-"""Keywords of global_defs that are read and checked, and of no effect here (Global.others).
+"""Keywords of global_defs that are checked and kept as words (Global.others); most have no effect here.
 
 They tune what keepalived does in ways of its own: processes, firewalls, SNMP, D-Bus, buffers.
 """

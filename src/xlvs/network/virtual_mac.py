@@ -84,7 +84,7 @@ def remove(name: str) -> None:
 
 
 def get_sysctl(family: str, interface: str, name: str) -> str | None:
-    """An interface's sysctl; None where there is none."""
+    """An interface's sysctl, or with "" the family's own; None where there is none."""
     try:
         return _sysctl(family, interface, name).read_text().strip()
     except OSError:
@@ -92,7 +92,7 @@ def get_sysctl(family: str, interface: str, name: str) -> str | None:
 
 
 def set_sysctl(family: str, interface: str, name: str, value: int | str) -> None:
-    """Set an interface's sysctl; one that the kernel has not is left out."""
+    """Set an interface's sysctl, or with "" the family's own; one that the kernel has not is left out."""
     with suppress(FileNotFoundError):
         try:
             _sysctl(family, interface, name).write_text(f"{value}\n")
@@ -101,7 +101,8 @@ def set_sysctl(family: str, interface: str, name: str, value: int | str) -> None
 
 
 def _sysctl(family: str, interface: str, name: str) -> Path:
-    return Path(f"/proc/sys/net/{family}/conf") / interface / name
+    whole = Path(f"/proc/sys/net/{family}")
+    return whole / "conf" / interface / name if interface else whole / name
 
 
 Address = IPv4Address | IPv6Address

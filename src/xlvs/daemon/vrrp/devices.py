@@ -106,6 +106,9 @@ class Devices:
             for name, value in _PARENT_SETTINGS
         }
         wanted |= {(interface, "promote_secondaries"): "1" for interface in promoted(config.instances)}
+        if "disable_local_igmp" in config.globals.others:
+            # The other way to keep reports of a backup's virtual MAC off the wire.
+            wanted["", "igmp_link_local_mcast_reports"] = "0"
         for (interface, name), value in wanted.items():
             if (interface, name) not in self._sysctls:
                 self._sysctls[interface, name] = virtual_mac.get_sysctl("ipv4", interface, name)

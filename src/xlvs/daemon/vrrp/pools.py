@@ -27,6 +27,7 @@ from xlvs.vrrp.packet import (
 )
 
 _RAW_IP_HEADER = 20
+_EVERYBODY = range(1, 256)
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class Pools:
         self._routers: dict[tuple[Key, int], list[str]] = {}
         self._identification: dict[str, int] = {}
         self._troubles: dict[str, str] = {}
+        self._tell_unknown = False
 
     def fileno(self) -> int:
         """The descriptor to wait on, for all sockets."""
@@ -78,20 +80,27 @@ class Pools:
             self._close(key)
         self._epoll.close()
 
-    def set_members(self, members: Mapping[str, Membership]) -> None:
-        """Who sends and hears what from now on; sockets that stay in use are not touched."""
+    def set_members(self, members: Mapping[str, Membership], tell_unknown: bool = False) -> None:
+        """Who sends and hears what from now on; sockets that stay in use are not touched.
+
+        ``tell_unknown``: the log is told of every packet of nobody's (log_unknown_vrids).
+        """
         self._members = dict(members)
+        self._tell_unknown = tell_unknown
         self._routers = {}
         for name, member in members.items():
             self._routers.setdefault((member.key, member.router_id), []).append(name)
-        wanted = {member.key: member.receive_buffer for member in members.values()}
+        wanted = {member.key: 0 for member in members.values()}
+        for member in members.values():
+            wanted[member.key] += member.receive_buffer
         for key in set(self._sockets) - set(wanted):
             self._close(key)
         for key, size in wanted.items():
             if key not in self._sockets:
                 self._open(key, size)
             if key in self._sockets:
-                self._sockets[key].hear({router for pool, router in self._routers if pool == key})
+                own = {router for pool, router in self._routers if pool == key}
+                self._sockets[key].hear(_EVERYBODY if tell_unknown else own)
 
     def _open(self, key: Key, receive_buffer: int) -> None:
         try:
@@ -151,8 +160,12 @@ class Pools:
                 self._refuse(name, error.fault)
                 log.info("(%s) %s", name, error)
             return
-        for name in self._routers.get((key, packet.router_id), ()):
+        names = self._routers.get((key, packet.router_id), ())
+        for name in names:
             self._take(name, packet)
+        if not names and self._tell_unknown:
+            text = "Unknown VRID(%d) received on interface(%s). ignoring..."
+            log.info(text, packet.router_id, key.interface)
 
     def _named_in(self, key: Key, data: bytes) -> Iterable[str]:
         """Whose packet a bad one pretends to be."""

@@ -256,6 +256,7 @@ class Runtime:
         virtual = {place.address.address.ip for site in self.sites.values() for place in site.addresses}
         members: dict[str, Membership] = {}
         commands: list[Command] = []
+        others = self.config.globals.others
         for name, instance in self._instances.items():
             if name not in self.router.machines:
                 continue
@@ -266,8 +267,9 @@ class Runtime:
             source = instance.source or primary(speaker, instance, virtual)
             self.router.set_addresses(name, source, local | ({source} if source else set()))
             if wire is not None or not instance.interface:
-                members[name] = membership(self.router.machines[name].settings, instance, wire, source)
-        self._pools.set_members(members)
+                settings = self.router.machines[name].settings
+                members[name] = membership(settings, instance, wire, source, others)
+        self._pools.set_members(members, "log_unknown_vrids" in others)
         for name in self._instances:
             if name in self.router.machines:
                 commands += self.router.set_faults(name, frozenset(self._faults(name, local)), self.now)

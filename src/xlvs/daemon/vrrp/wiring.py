@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address
+from types import MappingProxyType
 
 from xlvs.daemon.vrrp.pools import Key, Membership
 from xlvs.keepalived.config import Config, Instance
@@ -31,12 +33,16 @@ def identity(instance: Instance) -> tuple[object, ...]:
 
 
 def membership(
-    settings: Settings, instance: Instance, wire: Link | None, source: Address | None
+    settings: Settings,
+    instance: Instance,
+    wire: Link | None,
+    source: Address | None,
+    others: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
 ) -> Membership:
-    """The socket that an instance uses, and what it sends with."""
+    """The socket that an instance uses, and what it sends with; ``others`` are those of global_defs."""
     unicast = instance.unicast
     key = Key(
-        interface=wire.name if wire else "",
+        interface=wire.name if wire else instance.vrf,
         ifindex=wire.index if wire else 0,
         family=settings.family,
         authenticated=settings.auth == "AH",
@@ -48,8 +54,23 @@ def membership(
         router_id=settings.router_id,
         destinations=settings.destinations,
         ttl=instance.ttl or TTL,
-        receive_buffer=instance.kernel_rx_buf,
+        receive_buffer=instance.kernel_rx_buf or _receive_buffer(settings, wire, others),
     )
+
+
+def _receive_buffer(settings: Settings, wire: Link | None, others: Mapping[str, tuple[str, ...]]) -> int:
+    """Bytes that a socket holds on an instance's account (vrrp_rx_bufs_policy); 0: as the system has it."""
+    policy = others.get("vrrp_rx_bufs_policy", ("0",))[0]
+    if policy not in ("MTU", "ADVERT"):
+        return int(policy)
+    if policy == "MTU":
+        size = wire.mtu if wire else 0
+    else:
+        # The whole packet as keepalived counts it: IPv6's own header is not in.
+        size = 8 + len(settings.addresses) * (4 if settings.family == 4 else 16)
+        size += (20 if settings.family == 4 else 0) + (8 if settings.version == 2 else 0)
+        size += 24 if settings.auth == "AH" else 0
+    return size * int(others.get("vrrp_rx_bufs_multiplier", ("3",))[0])
 
 
 def primary(link: Link | None, instance: Instance, virtual: set[Address]) -> Address | None:
