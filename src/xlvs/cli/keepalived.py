@@ -21,6 +21,10 @@ def main(arguments: Sequence[str]) -> int:
     """Run ``keepalived ARGUMENTS`` and return the exit status (that of keepalived -t for -t)."""
     if arguments and arguments[0] in commandline.COMMANDS:
         return _ask(arguments[0], arguments[1:])
+    if arguments and arguments[0] in commandline.GENHASH:
+        from xlvs.daemon.keepalived import genhash
+
+        return genhash.main(arguments[1:])
     chosen = commandline.parser(SUMMARY).parse_args(arguments)
     if chosen.version:
         return _version()

@@ -55,6 +55,16 @@ class HttpDialogue:
         self._body = bytearray()
         self._search = compiled(url.regex, url.regex_options) if url.regex else None
 
+    @property
+    def status(self) -> int:
+        """Of the answer; 0 before it came."""
+        return self._status or 0
+
+    @property
+    def digest(self) -> str:
+        """Of what came of the body, in hexadecimal; "" where none is to be compared."""
+        return self._digest.hexdigest() if self._digest is not None else ""
+
     def opened(self) -> bytes | Answer:
         return self._request
 

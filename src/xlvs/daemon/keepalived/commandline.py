@@ -5,9 +5,21 @@ from __future__ import annotations
 import argparse
 import socket
 from collections.abc import Sequence
+from typing import Any
 
 DEFAULT_FILE = "/etc/keepalived/keepalived.conf"
+GENHASH = ("-T", "--genhash")  # what must be the first option, for all others are genhash's
 ENGINES = ("xdp", "kernel")
+
+
+class _Misplaced(argparse.Action):
+    """What is no option of the daemon's."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **more: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, **more)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        parser.error(f"{self.option_strings[0]} must be the first option")
 
 
 def parser(summary: str) -> argparse.ArgumentParser:
@@ -38,6 +50,7 @@ def parser(summary: str) -> argparse.ArgumentParser:
     add(
         "--signum", metavar="SIGFUNC", help="print the number of STOP, RELOAD, DATA, STATS, STATS_CLEAR, JSON"
     )
+    add(*GENHASH, action=_Misplaced, help="the first option: print a page's digest (-T --help)")
     add("--child", help=argparse.SUPPRESS)  # NAME:DESCRIPTOR, from the parent to itself
     return made
 
