@@ -51,9 +51,25 @@ BY = f"Misc check for [{RS}] by [/tmp/flip]"
     ],
 )
 def test_a_server_is_down(check: AnyCheck, text: str, none: str, two: str | None) -> None:
-    assert messages.turned(replace(check, retries=0), RS, False, text) == none
+    assert messages.turned(replace(check, retries=0), RS, False, text, first=False) == none
     if two:
-        assert messages.turned(replace(check, retries=2), RS, False, text) == two
+        assert messages.turned(replace(check, retries=2), RS, False, text, first=False) == two
+
+
+@pytest.mark.parametrize(
+    ("check", "text", "said"),
+    [
+        (TCP, REFUSED, f"TCP_CHECK on service {RS} failed."),
+        (UDP, "no reply", f"UDP_CHECK on service {RS} failed."),
+        (PING, "no echo reply", f"ICMP CHECK on service {RS} failed."),
+        (HTTP, REFUSED, f"HTTP_CHECK on service {RS} failed after 2 retries."),
+        (SMTP, REFUSED, "SMTP_CHECK Could not connect to server [127.0.0.1]:6303"),
+        (DNS, "read timeout from socket", f"DNS_CHECK ({RS}) read timeout from socket"),
+        (MISC, "timed out", f"{BY} timed out after 2 retries."),
+    ],
+)
+def test_a_server_is_down_from_the_first(check: AnyCheck, text: str, said: str) -> None:
+    assert messages.turned(replace(check, retries=2), RS, False, text, first=True) == said
 
 
 @pytest.mark.parametrize(
@@ -82,4 +98,4 @@ def test_a_server_is_down(check: AnyCheck, text: str, none: str, two: str | None
 def test_one_attempt_failed(check: AnyCheck, text: str, tries: int, said: str) -> None:
     assert messages.failed(check, RS, text, tries, last=False) == said
     last = messages.failed(check, RS, text, tries, last=True)
-    assert last == ("" if isinstance(check, DnsCheck | MiscCheck) else said)
+    assert last == ("" if isinstance(check, DnsCheck | MiscCheck | SmtpCheck) else said)

@@ -12,6 +12,7 @@ from xlvs.health.checks import NetworkCheck, PingCheck
 from xlvs.health.datagrams import Exchange
 
 _LONGEST = 65536
+_AT_ONCE = 16  # datagrams that are no answer, before other checks have their turn again
 
 
 class Datagram(Asking):
@@ -36,7 +37,7 @@ class Datagram(Asking):
             self._finish_soon(failure(error.errno or 0, "cannot send"))
 
     def _ready(self) -> None:
-        while True:
+        for _ in range(_AT_ONCE):
             try:
                 datagram = self._socket.recv(_LONGEST)
             except BlockingIOError:

@@ -36,8 +36,11 @@ _HTTP = {"connection failed": "Connection failed", "Timeout reading": "Timeout H
 _SMTP = {"connection failed": "Could not connect to server", "Timeout reading": "Read timeout from server"}
 
 
-def turned(check: AnyCheck, where: str, up: bool, text: str) -> str:
-    """A verdict changed; ``text`` says why it is down."""
+def turned(check: AnyCheck, where: str, up: bool, text: str, *, first: bool) -> str:
+    """A verdict changed; ``text`` says why it is down, ``first`` that it is the check's first verdict.
+
+    Some checks tell of their retries even where the first failure of all counted at once.
+    """
     retries = check.retries
     if isinstance(check, MiscCheck):
         if up:
@@ -47,9 +50,12 @@ def turned(check: AnyCheck, where: str, up: bool, text: str) -> str:
     word, success = _WORDS[type(check)]
     if up:
         return success.format(where)
+    if isinstance(check, SmtpCheck):
+        return _smtp(check, text)
     if isinstance(check, DnsCheck):
-        return f"{word} ({where}) {text} after {retries} retries"
-    after = f" after {retries} retries" if retries and not isinstance(check, FileCheck | BfdCheck) else ""
+        return f"{word} ({where}) {text}" + ("" if first else f" after {retries} retries")
+    none = isinstance(check, FileCheck | BfdCheck) or (first and not isinstance(check, HttpCheck))
+    after = f" after {retries} retries" if retries and not none else ""
     return f"{word} on service {where} failed{after}."
 
 
@@ -67,16 +73,21 @@ def failed(check: AnyCheck, where: str, text: str, tries: int, last: bool) -> st
         return f"{connection} connection to {where} failed."
     if isinstance(check, HttpCheck):
         return f"{_HTTP.get(bare, bare)} server {where}."
-    if isinstance(check, SmtpCheck):
-        return f"SMTP_CHECK {_SMTP.get(bare, bare)} [{check.address}]:{check.port}"
-    if last and isinstance(check, DnsCheck | MiscCheck):
+    if last and isinstance(check, DnsCheck | MiscCheck | SmtpCheck):
         return ""
+    if isinstance(check, SmtpCheck):
+        return _smtp(check, text)
     if isinstance(check, DnsCheck):
         return f"DNS_CHECK ({where}) {text}"
     if isinstance(check, MiscCheck):
         when = f"on retry {tries}/{check.retries}" if tries else f", will do {_counted(check.retries)}"
         return f"{_misc(check, where)} {_ended(text, when)}."
     return f"{_WORDS[type(check)][0]} on service {where}: {text}"
+
+
+def _smtp(check: SmtpCheck, text: str) -> str:
+    bare = text.partition(" (")[0]
+    return f"SMTP_CHECK {_SMTP.get(bare, bare)} [{check.address}]:{check.port}"
 
 
 def _misc(check: MiscCheck, where: str) -> str:

@@ -245,6 +245,7 @@ class Runner:
     def _answered(self, entry: _Entry, answer: Answer) -> None:
         entry.attempt = None
         checker, check = entry.checker, entry.check
+        first = not checker.ran
         was_up, tries, before = checker.verdict.up, checker.tries, checker.text
         fresh = checker.answered(answer, self._events.now())
         self._schedule(entry)
@@ -255,12 +256,13 @@ class Runner:
             if text:
                 log.info("%s", text)
         if fresh:
-            self._turned(entry)
+            self._turned(entry, first)
 
-    def _turned(self, entry: _Entry) -> None:
+    def _turned(self, entry: _Entry, first: bool) -> None:
         verdict = entry.checker.verdict
         entry.changed = self._events.now()
-        log.info("%s", messages.turned(entry.check, self.label(entry.key), verdict.up, verdict.text))
+        where = self.label(entry.key)
+        log.info("%s", messages.turned(entry.check, where, verdict.up, verdict.text, first=first))
         self._report(entry.key, verdict)
 
     def _tell(self, entry: _Entry) -> None:
@@ -273,8 +275,9 @@ class Runner:
             answer = Answer(up, f"BFD session {check.name} is {'up' if up else 'down'}")
         else:
             return
+        first = not entry.checker.ran
         if not entry.paused and entry.checker.told(answer):
-            self._turned(entry)
+            self._turned(entry, first)
 
     def _file_changed(self, name: str) -> None:
         for entry in [*self._entries.values()]:
