@@ -7,6 +7,7 @@ failover`` on a quiet machine; here the bounds leave room for a busy one.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,12 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 BUSY = 2.0  # seconds that a busy machine may add to what the protocol allows
 EARLY = 0.5  # seconds by which an advert may have been late on its way to the backup, or to us
+LISTENS = "Entering BACKUP STATE (init)"
 
 
 def test_the_daemon_the_link_and_the_node() -> None:
     events = [one for one in failover.EVENTS if one.name != "kill -9 of the parent"]  # which says goodbye
-    found = list(failover.measure(1, events))
+    found = list(failover.measure(1, events, together=True))
     assert len(found) == 4 * len(events)
     theirs = {each.event: each for each in found if each.program == "keepalived"}
     for mine in (each for each in found if each.program == "xlvs"):
@@ -42,21 +44,25 @@ def test_the_daemon_the_link_and_the_node() -> None:
 def test_without_preemption_the_old_master_stays_behind() -> None:
     with failover.paired("xlvs", Method.NAT) as each:
         lab = each.lab
+        each.gap(time.monotonic(), 0)  # what is killed leaves its addresses behind: one's only
         for number in range(2):
             path = Path(pair.folder(lab, number), "keepalived.conf")
             text = path.read_text().replace("state MASTER", "state BACKUP")
             path.write_text(text.replace("    advert_int 1\n", "    advert_int 1\n    nopreempt\n"))
             each.kill_daemon(number)
-        for number in (0, 1):
-            each.start_daemon(number)
-            if number == 0:
-                each.gap(time.monotonic(), 0)
+        each.start_daemon(0)
+        each.gap(time.monotonic(), 0)
+        log = Path(pair.folder(lab, 1), "log")
+        before = log.read_text().count(LISTENS)
+        each.start_daemon(1)
+        _wait_until(lambda: log.read_text().count(LISTENS) > before, "director 1 listens")
         began = time.monotonic()
         each.kill_node(0)
         assert each.gap(began, 1) <= failover.BOUND + BUSY
         began = time.monotonic()
         each.start_node(0)
-        _wait_until_gone(each, 0)
+        # What the old master left when it was killed is taken away by its successor in office.
+        _wait_until(lambda: 0 not in pair.masters(lab), "director 0 has no VIP")
         time.sleep(2 * failover.BOUND)  # time enough to take it back, if it were to
         assert pair.masters(lab) == [1]
         assert each.gap(began, 1) <= failover.ADVERT + BUSY
@@ -65,9 +71,8 @@ def test_without_preemption_the_old_master_stays_behind() -> None:
         assert " 192.168.22.1/24 " in held
 
 
-def _wait_until_gone(each: failover.Pair, number: int) -> None:
-    """What the old master left when it was killed is taken away by its successor in office."""
+def _wait_until(true: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + failover.PATIENCE
-    while number in pair.masters(each.lab):
-        assert time.monotonic() < deadline, f"director {number} keeps the VIP"
+    while not true():
+        assert time.monotonic() < deadline, f"{what}: not within {failover.PATIENCE:g} seconds"
         time.sleep(0.1)
