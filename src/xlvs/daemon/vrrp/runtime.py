@@ -242,7 +242,10 @@ class Runtime:
     # -- the node's interfaces ----------------------------------------------------------
 
     def _links_changed(self) -> None:
-        changed = self.links.read()
+        self._see(self.links.read())
+
+    def _see(self, changed: Collection[str]) -> None:
+        """These interfaces are not what they were."""
         if changed:
             self._carriers.tell(changed)
             self._devices.restore(changed)
@@ -407,7 +410,11 @@ class Runtime:
         _say(site.rules, "(%s) setting Virtual Rules", name)
         self._commands.run([line for line, _ in (*site.routes, *site.rules)])
         self._devices.refuse(name, refused_places(instance, site))
-        self.links.read()
+        # That they have its addresses now is no news, but whatever else came with that would be lost.
+        changed = self.links.read() - {place.device for place in site.addresses}
+        changed |= {device for device in site.needs if not self._up(device)}
+        if changed:
+            self._loop.call_soon(self._see, changed)
         self._there[name] = self._in_place(name)
 
     def _remove(self, name: str) -> None:
