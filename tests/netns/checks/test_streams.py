@@ -86,6 +86,17 @@ async def test_an_address_that_is_not_ours_says_nothing_of_the_server() -> None:
 
 
 @alone
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1", "fe80::1"])
+async def test_a_server_to_which_there_is_no_way_is_down(address: str) -> None:
+    from ipaddress import ip_address
+
+    with checked(TcpCheck(port=PORT, **{**AT_HOME, "address": ip_address(address)})) as it:
+        assert "connection failed" in (await it.down()).last
+        await it.until(lambda status: status.failures > 3)
+        assert [verdict.up for verdict in it.reports] == [False]
+
+
+@alone
 async def test_a_check_that_cannot_be_made_is_tried_again() -> None:
     with checked(DnsCheck(port=PORT, name="no..name", **AT_HOME)) as it:
         await it.until(lambda status: "cannot ask" in status.last)

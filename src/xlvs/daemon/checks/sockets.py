@@ -99,6 +99,7 @@ class Asking:
     def _finish_soon(self, answer: Answer) -> None:
         """Finish, but not before who asked has heard that it was asked."""
         self._timer.cancel()
+        self._events.forget(self._socket.fileno())  # it is ready in a way, and would look connected
         self._timer = self._events.at(self._events.now(), lambda: self._finish(answer))
 
 
