@@ -174,6 +174,10 @@ def test_draining_has_a_limit() -> None:
     pool.heard(key(12), UP, 150.0)
     assert inside(pool, 150.0) == {12: 1, 13: 1}
     assert pool.deadline(150.0) is None
+    # One that was down from the beginning: as an earlier daemon left it, with its connections.
+    pool = begun(server(real(11, inhibit_on_failure=True), real(12), drain_limit=30.0), s11=DOWN)
+    pool.heard(key(11), DOWN, 5.0, first=True)
+    assert (inside(pool, 34.9), inside(pool, 35.0)) == ({11: 0, 12: 1}, {12: 1})
     # Its agent, or a MISC_CHECK, has it drained. One that is configured so has no limit.
     pool = begun(server(real(11), real(12, weight=0), real(13), drain_limit=30.0))
     pool.heard(key(11), Health(up=True, weight=0), 200.0)

@@ -105,6 +105,7 @@ class Pool:
         was, weight = member.alive, member.effective
         member.healthy, member.weight = health.up, health.weight
         if member.alive == was and first and not health.up:
+            self._note_idle(member, now)
             return self._notify(member)
         return self._moved(member, was, weight, now)
 
