@@ -78,6 +78,35 @@ def test_both_keywords_let_members_keep_their_weights(keyword: str) -> None:
     assert group_of(found.groups[0], found).tracking_weight == bool(keyword)
 
 
+@pytest.mark.parametrize(
+    ("tracked", "text"),
+    [
+        ("track_interface {\neth1 weight 9\n}", "ignoring eth1 tracked interface weight due to SYNC group"),
+        ("track_script {\nS\n}", "ignoring tracked script S with weights due to SYNC group"),
+        ("track_script {\nS weight 0\n}", ""),
+        ("track_file {\nF\n}", "ignoring weight from tracked file F due to SYNC group. specify weight 0"),
+        ("track_file {\nF weight 0\n}", ""),
+        ("track_bfd {\nB weight 9\n}", "ignoring tracked bfd B with weight 9 due to SYNC group"),
+        ("track_process {\nP weight 9\n}", ""),
+    ],
+)
+def test_weights_of_a_groups_members_are_told_of(tracked: str, text: str) -> None:
+    """As keepalived -t tells of them, and exits with 5."""
+    body = "virtual_ipaddress {{\n10.0.0.{}\n}}"
+    before = "global_defs {\nenable_script_security\n}\nvrrp_script S {\nscript /bin/true\nweight 5\n}\n"
+    before += "track_file F {\nfile /f\n}\nvrrp_track_process P {\nprocess sshd\n}\n"
+    before += "bfd_instance B {\nneighbor_ip 10.0.0.2\nsource_ip 10.0.0.1\n}\n"
+    for flag in ("", "sync_group_tracking_weight"):
+        group = f"vrrp_sync_group G {{\ngroup {{\nV1\nV2\n}}\n{flag}\n}}\n"
+        members = "".join(
+            f"vrrp_instance V{n} {{\ninterface eth0\nvirtual_router_id {n}\n{body.format(n)}\n{more}\n}}\n"
+            for n, more in ((1, tracked), (2, ""))
+        )
+        outcome = parse(FILE, Memory({FILE: before + group + members}), "one")
+        told = [message.text for message in outcome.messages if "SYNC group" in message.text]
+        assert told == ([f"(V1) {text}"] if text and not flag else [])
+
+
 def test_messages_of_a_track_group_that_cannot_be() -> None:
     for keyword, entry in (("routes", "10.1.0.0/16 via 10.0.0.1"), ("rules", "from 10.1.0.0/16 table 5")):
         text = f"{GROUP}static_{keyword} {{\n{entry} track_group G\n}}\n"

@@ -451,6 +451,9 @@ def _groups(
         flags = ("sync_group_tracking_weight", "global_tracking")
         fields: dict[str, Any] = {name: draft.values[name] for name in flags if name in draft.values}
         fields |= {name: tuple(draft.values[name]) for name in _LISTS if name in draft.values}
+        if not any(fields.get(name) for name in flags):
+            for name in members:
+                _weightless(parser, draft, instances[name])
         found.append(
             SyncGroup(
                 draft.name,
@@ -461,3 +464,30 @@ def _groups(
             )
         )
     return tuple(found)
+
+
+def _weightless(parser: Parser, draft: Draft, member: Instance) -> None:
+    """keepalived's words about weights of a group's members; it says none about processes."""
+
+    def weight(kind: str, one: Tracked) -> int:
+        if one.weight is not None:
+            return one.weight
+        known = parser.top.values.get(kind, {}).get(one.name)
+        return known.weight if known else 0
+
+    def warn(text: str) -> None:
+        parser.warn(draft, f"({member.name}) {text} due to SYNC group")
+
+    for one in member.track_interfaces:
+        if one.weight:
+            warn(f"ignoring {one.name} tracked interface weight")
+    for one in member.track_scripts:
+        if weight("scripts", one):
+            warn(f"ignoring tracked script {one.name} with weights")
+    for one in member.track_files:
+        if weight("files", one):
+            text = f"({member.name}) ignoring weight from tracked file {one.name} due to SYNC group. "
+            parser.warn(draft, f"{text}specify weight 0")
+    for one in member.track_bfds:
+        if weight("bfds", one):
+            warn(f"ignoring tracked bfd {one.name} with weight {weight('bfds', one)}")
