@@ -15,14 +15,24 @@ RECORDING = HERE / "recorded.json"
 
 def play(program: str, folder: Path, expected: dict[str, str] | None = None) -> dict[str, str]:
     """Play the events with a program in the guest; the listings and scripts by the file's name."""
-    for name in ("events.sh", "keepalived.conf"):
-        shutil.copy(HERE / name, folder)
-    (folder / "expected").mkdir()
-    for name, text in (expected or {}).items():
-        (folder / "expected" / name).write_text(text)
-    patience = "" if expected else "patience=10 "
-    run_in_guest(f"{patience}bash /mnt/share/events.sh {program}", share=folder, timeout=600)
+    for path in HERE.iterdir():
+        if path.suffix in (".sh", ".conf") or path.name == "servers.py":
+            shutil.copy(path, folder)
+    if expected:
+        (folder / "expected").mkdir()
+        for name, text in expected.items():
+            (folder / "expected" / name).write_text(text)
+    run_in_guest(f"bash /mnt/share/events.sh {program}", share=folder, timeout=1500)
     return {path.name: path.read_text() for path in sorted((folder / "got").iterdir())}
+
+
+def corrected(got: dict[str, str]) -> dict[str, str]:
+    """Without what keepalived 2.2.7 forgets: the service of a group's address that a reload took away."""
+    for step in (44, 45, 46, 48):
+        name = f"{step}.listing"
+        lines = got[name].splitlines(keepends=True)
+        got[name] = "".join(line for line in lines if "10.9.0.41:80" not in line)
+    return got
 
 
 def main() -> None:
@@ -30,7 +40,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         got = play("keepalived", Path(name))
     del got["log"]
-    RECORDING.write_text(json.dumps(got, indent=1) + "\n")
+    RECORDING.write_text(json.dumps(corrected(got), indent=1) + "\n")
 
 
 if __name__ == "__main__":
