@@ -69,7 +69,7 @@ def test_global_defaults_yield_to_the_instance() -> None:
         "vrrp_lower_prio_no_advert\nvrrp_mcast_group4 224.0.0.50\n}"
     )
     found = instance("garp_master_delay 2\nlower_prio_no_advert off", before)
-    assert (found.garp.master_delay, found.garp.lower_prio_delay, found.garp.master_repeat) == (2.0, 2.0, 3)
+    assert (found.garp.master_delay, found.garp.lower_prio_delay, found.garp.master_repeat) == (2.0, 7.0, 3)
     assert (found.version, found.lower_prio_no_advert) == (3, False)
     assert found.multicast_group == ip_address("224.0.0.50")
 
@@ -221,3 +221,42 @@ def test_explain_tells_the_place_of_each_value() -> None:
 def test_old_checksums(word: str, wanted: tuple[bool, bool]) -> None:
     found = instance(f"unicast_peer {{\n10.0.0.2\n}}\n{word}")
     assert (found.old_unicast_checksum, found.checksum_compatibility) == wanted
+
+
+def test_a_password_is_taken_as_it_stands() -> None:
+    assert instance(r"authentication {" + "\nauth_type PASS\nauth_pass a\\x41'\n}").auth_key == b"a\\x41'"
+
+
+def test_the_last_source_counts() -> None:
+    found = instance("mcast_src_ip 10.0.0.1\nunicast_src_ip 10.0.0.2/24")
+    assert str(found.source) == "10.0.0.2"
+
+
+def test_an_owner_tracks_without_weights() -> None:
+    before = "vrrp_script s {\nscript /bin/true\n}\nvrrp_script w {\nscript /bin/true\nweight 5\n}\n"
+    found = instance(
+        "priority 255\ntrack_script {\ns\nw\n}\ntrack_interface {\neth1 weight 4\neth2\n}", before
+    )
+    assert found.track_scripts == (Tracked("s"),)
+    assert found.track_interfaces == (Tracked("eth2"),)
+
+
+def test_a_weight_keeps_the_reverse_of_what_is_tracked() -> None:
+    before = "vrrp_script s {\nscript /bin/true\nweight -5 reverse\n}\n"
+    assert instance("track_script {\ns weight 2\n}", before).track_scripts == (Tracked("s", 2, None),)
+    found = instance("track_script {\ns weight 2 noreverse\n}", before).track_scripts
+    assert found == (Tracked("s", 2, False),)
+
+
+def test_what_a_group_tells_its_members_tell() -> None:
+    body = "virtual_ipaddress {\n10.0.0.9\n}\n"
+    found = config(
+        "vrrp_sync_group G {\ngroup {\nV1\n}\nnotify_priority_changes\n}\n"
+        f"vrrp_instance V1 {{\ninterface eth0\nvirtual_router_id 51\n{body}}}\n"
+    )
+    assert found.instances[0].notify.priority_changes
+
+
+def test_a_peer_has_the_length() -> None:
+    found = instance("", address="10.0.0.9/24 peer 10.0.0.10").addresses[0]
+    assert (str(found.address), str(found.peer)) == ("10.0.0.9/32", "10.0.0.10/32")

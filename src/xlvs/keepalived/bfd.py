@@ -27,7 +27,8 @@ def _interval(field: str, low: int = 1) -> Row:
         if found > _SENSIBLE / 1000 and field != "idle_tx":
             line.warn(
                 f"Configuration warning: BFD instance {line.draft.name} {field} value {line.word()} "
-                f"is larger than max sensible ({_SENSIBLE})"
+                f"is larger than max sensible ({_SENSIBLE})",
+                status=0,
             )
         return found
 
@@ -115,6 +116,8 @@ def _close(parser: Parser, draft: Draft) -> None:
                 draft, f"Configuration error: BFD instance {name} has duplicate {which}, ignoring instance"
             )
             return
+    if values.get("max_hops") == -1:
+        values["max_hops"] = 255  # eight bits of it
     ttl = values.get("ttl") or (255 if neighbor.version == 4 else 64)
     if values.get("max_hops", 0) > ttl:
         parser.warn(draft, f"BFD instance {name}: max_hops exceeds ttl/hoplimit - setting to ttl/hoplimit")

@@ -147,11 +147,11 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Tracked:
-    """Something an instance or a group tracks; ``weight`` None: its own default, 0: a fault when down."""
+    """Something an instance or a group tracks; ``weight`` 0: a fault when down. None: its own default."""
 
     name: str
     weight: int | None = None
-    reverse: bool = False
+    reverse: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

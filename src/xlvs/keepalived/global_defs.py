@@ -29,7 +29,7 @@ from xlvs.keepalived.reader import CHECKS
 from xlvs.keepalived.schema import Draft, Line, Parser, Refused, Row, Table, block, flag, value
 from xlvs.keepalived.statics import interval
 from xlvs.keepalived.values import decimal, number, parse_address, script
-from xlvs.keepalived.vrrp_instance import extra_interval
+from xlvs.keepalived.vrrp_instance import LINK_LOCAL, extra_interval
 
 _MOST = 2**31 - 1
 
@@ -180,6 +180,8 @@ def _group(version: int) -> Callable[[Line], Address]:
             raise Refused(f"{keyword} [{word}] is not IPv{version}. Skipping")
         if not found.is_multicast:
             raise Refused(f"{keyword} [{word}] is not multicast. Skipping")
+        if version == 6 and found.packed[1] & 0x0F != LINK_LOCAL:
+            line.warn(f"{keyword} [{word}] should be link-local multicast.")
         return found
 
     return kind

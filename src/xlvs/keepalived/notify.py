@@ -45,8 +45,8 @@ def _deleted(line: Line) -> None:
         word = line.words[1] if len(line.words) > 1 else ""
         raise Refused(f"({line.draft.name}) notify_deleted already specified - ignoring {word}")
     found["deleted_state"] = True
-    if len(line.words) > 1:
-        found["deleted"] = script(line)
+    if len(line.words) > 1 and known(line.parser.host, named := script(line)):
+        found["deleted"] = named
 
 
 def switch(field: str, refusal: str) -> Row:

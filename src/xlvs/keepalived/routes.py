@@ -26,22 +26,11 @@ TYPES = (
     "throw",
 )  # in the order of their numbers, from 1
 TABLES = {"unspec": 0, "default": 253, "main": 254, "local": 255}
-PROTOCOLS: tuple[str, ...] = (
-    "redirect",
-    "kernel",
-    "boot",
-    "static",
-    "gated",
-    "ra",
-    "mrt",
-    "zebra",
-    "bird",
-    "dnrouted",
-    "xorp",
-)
-PROTOCOLS += ("ntk", "dhcp", "keepalived", "babel", "bgp", "isis", "ospf", "rip", "eigrp")
+PROTOCOLS: tuple[str, ...] = ("redirect", "kernel", "boot", "static", "gated", "ra", "mrt", "zebra", "bird")
+PROTOCOLS += ("dnrouted", "xorp", "ntk", "dhcp", "keepalived", "babel", "bgp", "isis", "ospf", "rip", "eigrp")
 FIRST_PREFERENCE = 16384  # keepalived counts down from here for rules that have none
 _UNSIGNED = 2**32 - 1
+_LARGEST = 255  # of protocols and scopes: eight bits of rtnetlink(7)
 
 
 class Wrong(Exception):
@@ -98,7 +87,8 @@ def _table(refusal: str) -> Callable[[_Words], list[str]]:
 def _named(names: tuple[str, ...], refusal: str) -> Callable[[_Words], list[str]]:
     def kind(words: _Words) -> list[str]:
         word = words.take()
-        if word not in names and not re.fullmatch(r"(0x[0-9a-fA-F]{1,2}|[0-9]{1,3})", word):
+        given = re.fullmatch(r"0x[0-9a-fA-F]{1,2}|[0-9]{1,3}", word)
+        if word not in names and not (given and int(word, 16 if "x" in word else 10) <= _LARGEST):
             raise Wrong(refusal.format(word=word))
         return [word]
 
@@ -116,6 +106,17 @@ def _any(words: _Words) -> list[str]:
     return [words.take()]
 
 
+def _locked(kind: Callable[[_Words], list[str]]) -> Callable[[_Words], list[str]]:
+    """A metric that may be locked, which is said before it."""
+
+    def taken(words: _Words) -> list[str]:
+        if words.peek() != "lock":
+            return kind(words)
+        return [words.take(), *kind(words)]
+
+    return taken
+
+
 def _pattern(pattern: str, refusal: str) -> Callable[[_Words], list[str]]:
     def kind(words: _Words) -> list[str]:
         word = words.take()
@@ -127,6 +128,7 @@ def _pattern(pattern: str, refusal: str) -> Callable[[_Words], list[str]]:
 
 
 _PREFERENCE = _metric("metric")
+_REALMS = r"[0-9]+(/[0-9]+)?"
 _TIME = r"[0-9]+(\.[0-9]+)?(s|ms)?"
 _ROUTE: dict[str, tuple[str, Callable[[_Words], list[str]]]] = {
     "tos": ("tos", _tos),
@@ -141,18 +143,18 @@ _ROUTE: dict[str, tuple[str, Callable[[_Words], list[str]]]] = {
     "mtu": ("mtu", _metric("MTU")),
     "hoplimit": ("hoplimit", _metric("hoplimit", 255)),
     "advmss": ("advmss", _metric("advmss")),
-    "rtt": ("rtt", _pattern(_TIME, "Invalid rtt {word} for route")),
-    "rttvar": ("rttvar", _pattern(_TIME, "Invalid rttvar {word} for route")),
+    "rtt": ("rtt", _locked(_pattern(_TIME, "Invalid rtt {word} for route"))),
+    "rttvar": ("rttvar", _locked(_pattern(_TIME, "Invalid rttvar {word} for route"))),
     "reordering": ("reordering", _metric("reordering value")),
     "window": ("window", _metric("window value")),
     "cwnd": ("cwnd", _metric("cwnd value")),
     "ssthresh": ("ssthresh", _metric("ssthresh value")),
-    "realms": ("realms", _pattern(r"[\w/]+", "Invalid realms {word} for route")),
-    "rto_min": ("rto_min", _pattern(_TIME, "Invalid rto_min value {word} specified for route")),
+    "realms": ("realms", _pattern(_REALMS, "Invalid realms {word} for route")),
+    "rto_min": ("rto_min", _locked(_pattern(_TIME, "Invalid rto_min value {word} specified for route"))),
     "initcwnd": ("initcwnd", _metric("initcwnd value")),
     "initrwnd": ("initrwnd", _metric("initrwnd value")),
     "quickack": ("quickack", _unsigned(0, 1, "Invalid quickack value {word} specified for route")),
-    "congctl": ("congctl", _any),
+    "congctl": ("congctl", _locked(_any)),
     "pref": ("pref", _pattern("low|medium|high", "Invalid pref value {word} specified for route")),
     "features": ("features", _pattern("ecn", "feature {word} not supported")),
     "fastopen_no_cookie": (
@@ -258,6 +260,8 @@ def _route(words: _Words, static: bool) -> Route:
             _skip_family(words, family)
             kept += ["via", _address(words, family, "invalid route via address {word}")]
         elif word in ("src", "from"):
+            if word == "from" and family == [4]:
+                raise Wrong(f"route from address only supported with IPv6 ({words.peek()})")
             kept += [word, _address(words, family, f"invalid route {word} address {{word}}")]
         elif word in ("dev", "oif"):
             device = _device(words, "VROUTE nexthop")
@@ -289,12 +293,21 @@ def _route(words: _Words, static: bool) -> Route:
             kept.append(found)
     if not destination:
         raise Wrong("Route must have a destination")
+    for word in ("expires", "pref"):
+        if word in kept and family != [6]:
+            raise Wrong(f"{word} is only valid for IPv6")
     if not device and not fields.get("no_track"):
         text = f"Warning - cannot track route {destination} with no interface specified, not tracking"
         line.warn(text)
         fields["no_track"] = True
         if fields.pop("track_group", None):
             line.warn("Static route cannot have track group if no oif specified")
+    if "proto" in kept and not fields.get("no_track"):
+        at = kept.index("proto")
+        if kept[at + 1] not in ("keepalived", "18"):
+            text = "Route cannot be tracked if protocol is not RTPROT_KEEPALIVED(18), resetting protocol"
+            line.warn(text)
+            del kept[at : at + 2]
     if family == [6]:
         kept.insert(0, "inet6")
     return Route(tuple(kept), **fields)
@@ -339,23 +352,25 @@ def _nexthops(words: _Words, family: list[int]) -> list[str]:
 
 _ACTIONS = ("nop", "blackhole", "prohibit", "unreachable")
 _TABLE = _table("Routing table {word} not found for rule")
+_IP_PROTOCOLS = r"[0-9]{1,3}|icmp|igmp|tcp|udp|dccp|gre|esp|ah|ipv6-icmp|sctp|udplite"
+_PORTS = r"[0-9]{1,5}-[0-9]{1,5}"
 _MARK = r"(0x[0-9a-fA-F]{1,8}|[0-9]+)(/(0x[0-9a-fA-F]{1,8}|[0-9]+))?"
 _RULE: dict[str, tuple[str, Callable[[_Words], list[str]]]] = {
     "fwmark": ("fwmark", _pattern(_MARK, "Invalid rule fwmark {word} specified")),
     "tos": ("tos", _tos),
     "dsfield": ("tos", _tos),
-    "realms": ("realms", _pattern(r"[\w/]+", "invalid realms {word} for rule")),
+    "realms": ("realms", _pattern(_REALMS, "invalid realms {word} for rule")),
     "suppress_prefixlength": (
         "suppress_prefixlength",
-        _unsigned(0, 128, "Invalid suppress_prefixlength {word} specified"),
+        _unsigned(0, 2**31 - 1, "Invalid suppress_prefixlength {word} specified"),
     ),
-    "suppress_ifgroup": ("suppress_ifgroup", _pattern(r"\w+", "suppress_group {word} is invalid")),
+    "suppress_ifgroup": ("suppress_ifgroup", _pattern(r"default|[0-9]+", "suppress_group {word} is invalid")),
     "tunnel-id": ("tunnel-id", _pattern(r"[0-9]+", "Invalid tunnel-id {word} specified")),
     "uidrange": ("uidrange", _pattern(r"[0-9]+-[0-9]+", "Invalid uidrange {word} specified")),
-    "protocol": ("protocol", _named(PROTOCOLS, "Invalid protocol {word}")),
-    "ipproto": ("ipproto", _pattern(r"[\w-]+", "Invalid ipproto {word}")),
-    "sport": ("sport", _pattern(r"[0-9]{1,5}(-[0-9]{1,5})?", "invalid sport range {word}")),
-    "dport": ("dport", _pattern(r"[0-9]{1,5}(-[0-9]{1,5})?", "invalid dport range {word}")),
+    "protocol": ("protocol", _named((), "Invalid protocol {word}")),
+    "ipproto": ("ipproto", _pattern(_IP_PROTOCOLS, "Invalid ipproto {word}")),
+    "sport": ("sport", _pattern(_PORTS, "invalid sport range {word}")),
+    "dport": ("dport", _pattern(_PORTS, "invalid dport range {word}")),
 }
 
 
@@ -386,7 +401,7 @@ def _rule(words: _Words, static: bool) -> Rule:
                 raise Wrong("Table 0 is not valid")
             actions.append("table")
             kept += ["table", table]
-        elif word in ("preference", "priority", "order", "pref"):
+        elif word in ("preference", "priority", "order"):
             preference = number(line, words.take(), 0, _UNSIGNED)
             if preference is None:
                 raise Wrong(f"Invalid rule preference {word} specified")
@@ -398,6 +413,8 @@ def _rule(words: _Words, static: bool) -> Rule:
                 raise Wrong(f"Invalid target {target} specified")
             actions.append("goto")
             kept += ["goto", target]
+        elif word == "type" and words.peek() in _ACTIONS:
+            continue  # the action follows
         elif word in ("not", "l3mdev") or word in _ACTIONS:
             actions += [] if word == "not" else [word]
             kept.append(word)

@@ -60,7 +60,7 @@ def _global_tracking(line: Line) -> None:
         f"({line.draft.name}) global_tracking is deprecated. "
         "Use track_interface/script/file on the sync group"
     )
-    line.draft.values["global_tracking"] = True
+    line.draft.values["global_tracking"] = line.draft.values["sync_group_tracking_weight"] = True
 
 
 SYNC: Table = {
@@ -195,11 +195,11 @@ def finish(parser: Parser) -> dict[str, Any]:
                 members.append(name)
             else:
                 text = f"vrrp instance {name} specified in track group {draft.name} doesn't exist - ignoring"
-                parser.warn(draft, text)
+                parser.warn(draft, text, status=0)
         if members:
             groups[draft.name] = tuple(members)
         else:
-            parser.warn(draft, f"Static track group {draft.name} has no VRRP instance(s)")
+            parser.warn(draft, f"Static track group {draft.name} has no VRRP instance(s)", status=0)
     for origin, name in values.get("track_group_uses", ()):
         if name not in values.get("track_groups", {}):
             parser.tell(Message(origin, name, f"track_group {name} not found"))

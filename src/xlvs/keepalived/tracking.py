@@ -60,7 +60,7 @@ def _tracked(entry: Line, kind: str, limit: int) -> Tracked | None:
         entry.warn(f"{where} weight without value specified for {shown} {name} - ignoring")
         return None
     weight = number(entry, words[1], -254, 254)
-    if weight is None:
+    if weight is None or (kind == "track_bfd" and abs(weight) > limit):
         entry.warn(
             f"{where} weight {words[1]} for {name} must be between [-{limit}..{limit}] inclusive. Ignoring..."
         )
@@ -68,10 +68,12 @@ def _tracked(entry: Line, kind: str, limit: int) -> Tracked | None:
     if abs(weight) > limit:
         entry.warn(f"{where} weight for {name} cannot be +/-254. Setting to +/-253")
         weight = 253 if weight > 0 else -253
-    reverse = len(words) > 2 and words[2] == "reverse"
-    if len(words) > 2 and words[2] not in ("reverse", "noreverse", "no_reverse"):
-        entry.warn(f"{where} unknown {shown} {name} weight option {words[2]} - ignoring")
-    return Tracked(name, weight, reverse)
+    if len(words) < 3:
+        return Tracked(name, weight)
+    if words[2] in ("reverse", "noreverse"):
+        return Tracked(name, weight, words[2] == "reverse")
+    entry.warn(f"{where} unknown {shown} {name} weight option {words[2]} - ignoring")
+    return None if kind in ("track_file", "track_bfd") else Tracked(name, weight)
 
 
 TRACKED: dict[str, Row] = {kind: tracked(kind) for kind in _KINDS}
@@ -89,6 +91,9 @@ def weight(low: int, high: int, refusal: str, unknown: str, missing: str = "") -
     def handle(line: Line) -> None:
         if len(line.words) < 2 and missing:
             raise Refused(missing.format(name=line.draft.name))
+        if missing and "weight" in line.draft.values:
+            what = line.draft.kind.removeprefix("vrrp_").replace("_", " ")
+            raise Refused(f"Weight already set for {what} {line.draft.name} - ignoring {line.words[1]}")
         found = number(line, line.word(), low, high)
         if found is None:
             line.warn(refusal.format(name=line.draft.name, word=line.word()))
@@ -250,7 +255,7 @@ def _process(line: Line) -> tuple[str, ...]:
     if "process" in line.draft.values:
         raise Refused(f"Process already set for track process {line.draft.name} - ignoring {line.word()}")
     line.word()
-    return tuple(line.shell()[1:])
+    return tuple(line.words[1:])
 
 
 def _match(line: Line) -> str:
@@ -297,7 +302,9 @@ def _close_process(parser: Parser, draft: Draft) -> None:
     if not draft.get("process"):
         parser.warn(draft, f"track process '{draft.name}' process name not specified")
         return
-    entry = TrackProcess(draft.name, origins=draft.origins, **{"weight": 1, **draft.values})
+    if draft.get("quorum_max") == 0:
+        draft.values.setdefault("quorum", 0)
+    entry = TrackProcess(draft.name, origins=draft.origins, **draft.values)
     parser.top.values.setdefault("processes", {}).setdefault(draft.name, entry)
 
 

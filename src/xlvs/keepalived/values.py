@@ -175,7 +175,10 @@ def address(refusal: str, family: int = 0) -> Value:
 
 def script(line: Line, index: int = 1) -> Script:
     """``keyword SCRIPT [USER [GROUP]]``: the script is one word, quoted where it has arguments."""
-    words = line.shell()
+    try:
+        words = split_escaped(line.text)
+    except Unmatched:
+        raise Refused(f"String '{line.text}': missing terminating \"") from None
     if len(words) <= index:
         line.word(index)
         raise Refused(f"{line.keyword}: no script given - ignoring")

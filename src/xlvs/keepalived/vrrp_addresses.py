@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address, ip_address, ip_interface
 from typing import Any
 
 from xlvs.keepalived.config import Interface, VirtualAddress
@@ -12,6 +12,7 @@ from xlvs.keepalived.schema import Line
 from xlvs.keepalived.values import FOREVER, number, parse_address, parse_interface
 
 SCOPES = ("global", "site", "link", "host", "nowhere")
+LARGEST_SCOPE = 255  # eight bits of rtnetlink(7)
 LABEL_BYTES = 15
 _FLAGS = {"-nodad": "nodad", "mngtmpaddr": "mngtmpaddr", "autojoin": "autojoin"}
 
@@ -65,6 +66,7 @@ def _valued(line: Line, fields: dict[str, Any], word: str, value: str, static: b
     if word == "dev":
         if fields.get("device"):
             line.warn(f"Cannot specify ipaddress device more than once for {line.words[0]}")
+            fields["refused"] = True
             return
         fields["device"] = value
         if line.parser.host.link(value) is None:
@@ -72,7 +74,7 @@ def _valued(line: Line, fields: dict[str, Any], word: str, value: str, static: b
                 line, f"WARNING - interface {value} for ip address {line.words[0]} doesn't exist"
             )
     elif word == "scope":
-        if value in SCOPES or re.fullmatch(r"[0-9]{1,3}", value):
+        if value in SCOPES or (re.fullmatch(r"[0-9]{1,3}", value) and int(value) <= LARGEST_SCOPE):
             fields["scope"] = value
         else:
             line.warn(f"Invalid scope '{value}' specified for {line.words[0]} - ignoring")
@@ -120,6 +122,9 @@ def _broadcast(line: Line, fields: dict[str, Any], value: str) -> None:
         return
     plain = parse_address(value)
     if value in "-+" and value:
+        if address.network.prefixlen == address.max_prefixlen:
+            line.warn(f"Address prefix length {address.network.prefixlen} too long for broadcast")
+            return
         network = address.network
         plain = ip_address(int(network[0] if value == "-" else network[-1]))
     if not isinstance(plain, IPv4Address):
@@ -135,6 +140,8 @@ def _checked(line: Line, fields: dict[str, Any], written: str) -> VirtualAddress
     if fields.get("peer") and fields.get("broadcast"):
         line.warn("Cannot specify broadcast and peer addresses - ignoring broadcast address")
         del fields["broadcast"]
+    if fields.get("peer"):
+        fields["address"] = ip_interface(fields["address"].ip)
     if fields["address"].version == 6:
         for word in ("scope", "label"):
             if fields.pop(word, None) is not None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from xlvs.health.checks import Script
 from xlvs.keepalived import notify
-from xlvs.keepalived.config import STATUS_SECURITY, Garp, Instance, Message, SyncGroup, Tracked
+from xlvs.keepalived.config import STATUS_SECURITY, Garp, Instance, Message, Tracked
 from xlvs.keepalived.global_rows import defaults_of, globals_of
 from xlvs.keepalived.schema import Draft, Parser
+from xlvs.keepalived.vrrp_groups import TRACKS, groups_of, weight
 
 MOST_ADDRESSES = 255  # a count of eight bits: RFC 5798, 5.2.5
 _TABLES = {
@@ -34,7 +36,10 @@ def finish(parser: Parser) -> dict[str, Any]:
         if instance is not None:
             instances[draft.name] = instance
     _duplicates(parser, instances)
-    found = _groups(parser, groups, instances)
+    found = groups_of(parser, groups, instances)
+    for name in [name for group in found if group.notify.priority_changes for name in group.members]:
+        notified = replace(instances[name].notify, priority_changes=True)
+        instances[name] = replace(instances[name], notify=notified)
     if _links(parser, defaults) and drafts:  # keepalived looks no further without
         _security(parser, [*drafts.values(), *groups.values()])
     return {"instances": tuple(instances.values()), "groups": found}
@@ -121,8 +126,8 @@ def _instance(parser: Parser, draft: Draft, defaults: dict[str, Any]) -> Instanc
         return None
     # Without a priority, who is to begin as MASTER is the address owner.
     values.setdefault("priority", 255 if values.get("state") == "MASTER" else 100)
-    if values["priority"] == 255 and not values.get("strict", defaults.get("strict")):
-        values["state"] = "MASTER"
+    if values["priority"] == 255:
+        values.setdefault("state", "MASTER")
     _family(values, defaults, warn)
     unicast = bool(values.get("peers"))
     if not values.get("interface"):
@@ -134,9 +139,11 @@ def _instance(parser: Parser, draft: Draft, defaults: dict[str, Any]) -> Instanc
             if not values.get("interface"):
                 warn("Unknown interface!")
                 return None
-        elif "unicast_source" not in values:
+        elif "source" not in values:
             parser.warn(draft, f"{where}: Unicast instances must have unicast_src_ip or interface")
             return None
+        else:
+            warn("Unknown interface!")  # told, and of no consequence
     strict = values.setdefault("strict", bool(defaults.get("strict")))
     if not values.get("addresses"):
         warn(f"No VIP specified; at least one is {'required' if strict else 'sensible'}")
@@ -148,7 +155,7 @@ def _instance(parser: Parser, draft: Draft, defaults: dict[str, Any]) -> Instanc
     _preemption(values, warn)
     _advert(values, warn)
     _vmac(values, unicast, warn)
-    _weights(values, warn)
+    _weights(parser, values, warn)
     return Instance(
         name=draft.name,
         garp=_garp(values, defaults, bool(strict)),
@@ -156,14 +163,8 @@ def _instance(parser: Parser, draft: Draft, defaults: dict[str, Any]) -> Instanc
             values, {**globals_of(parser).values.get("mail", {}), **globals_of(parser).values}
         ),
         origins=draft.origins,
-        **_fields(values, defaults, unicast),
+        **_fields(values, defaults),
     )
-
-
-def _told(parser: Parser) -> dict[str, Any]:
-    """What global_defs says about alerts."""
-    values = globals_of(parser).values
-    return {**values.get("mail", {}), **values}
 
 
 def _family(values: dict[str, Any], defaults: dict[str, Any], warn: Any) -> None:
@@ -220,9 +221,6 @@ def _strict(values: dict[str, Any], warn: Any) -> None:
     if (values.get("state") == "MASTER") != owner:
         warn("State MASTER must match being address owner")
         values["state"] = "MASTER" if owner else "BACKUP"
-    if values.get("peers"):
-        warn("Unicast peers are not supported in strict mode")
-        values["peers"] = values["peer_ttl"] = []
     if values.get("vmac_addr"):
         warn(": cannot specify MAC address with strict mode - clearing")
         del values["vmac_addr"]
@@ -245,6 +243,9 @@ def _strict(values: dict[str, Any], warn: Any) -> None:
     if values.get("higher_prio_send_advert"):
         warn("strict mode requires higher_prio_send_advert to be clear. resetting")
     values["higher_prio_send_advert"] = False
+    for name, shown in (("delay", "garp delay"), ("repeat", "garps")):
+        if values.pop(f"garp.lower_prio_{name}", 0):
+            warn(f"Strict mode requires no repeat {shown}. resetting")
     if values.get("vmac_xmit_base"):
         warn("xmit_base is incompatible with strict mode - resetting")
         del values["vmac_xmit_base"]
@@ -289,7 +290,7 @@ def _advert(values: dict[str, Any], warn: Any) -> None:
         advert = 40.95
     elif abs(advert * 100 - round(advert * 100)) > 1e-6:
         warn(f"VRRPv3 advertisement interval {advert:f}s must be in units of 10ms - rounding")
-        advert = max(1, int(advert * 100 + 0.5)) / 100
+        advert = max(1, (round(advert * 1_000_000) + 5_000) // 10_000) / 100
     values["advert"] = advert
 
 
@@ -317,7 +318,7 @@ def _vmac(values: dict[str, Any], unicast: bool, warn: Any) -> None:
         values["addresses"] = values["addresses"][:MOST_ADDRESSES]
 
 
-def _weights(values: dict[str, Any], warn: Any) -> None:
+def _weights(parser: Parser, values: dict[str, Any], warn: Any) -> None:
     """An address owner's priority is fixed: it tracks without weights."""
     kept = []
     for entry in values.get("track_interfaces", ()):
@@ -329,39 +330,43 @@ def _weights(values: dict[str, Any], warn: Any) -> None:
         values["track_interfaces"] = kept
     if values["priority"] != 255:
         return
-    for field, shown in (
-        ("track_scripts", "script"),
-        ("track_files", "file"),
-        ("track_processes", "process"),
+    links = values.get("track_interfaces", ())
+    values["track_interfaces"] = [entry for entry in links if not entry.weight]
+    for kind, field, shown in (
+        ("scripts", "track_scripts", "script"),
+        ("files", "track_files", "file"),
+        ("processes", "track_processes", "process"),
+        ("bfds", "track_bfds", "bfd"),
     ):
-        for number, entry in enumerate(values.get(field, ())):
+        kept = []
+        for entry in values.get(field, ()):
+            if not weight(parser, kind, entry):
+                kept.append(entry)
+                continue
             if entry.weight:
                 warn(f"Cannot have weighted track {shown} '{entry.name}' with priority 255")
-                values[field][number] = Tracked(entry.name, 0, entry.reverse)
+            if kind == "processes":
+                kept.append(Tracked(entry.name, 0, entry.reverse))
+        values[field] = kept
 
 
 def _garp(values: dict[str, Any], defaults: dict[str, Any], strict: bool) -> Garp:
-    """Instance before global_defs before keepalived's; lower_prio_* follow master_*."""
-    given: dict[str, Any] = {
-        key.removeprefix("garp."): entry
-        for source in (defaults, values)
-        for key, entry in source.items()
-        if key.startswith("garp.")
-    }
+    """Instance before global_defs before keepalived's; global_defs' lower_prio_* follow its master_*."""
+    given = {key.removeprefix("garp."): entry for key, entry in defaults.items() if key.startswith("garp.")}
     if defaults.get("min_garp"):
-        given = {"master_delay": 0, "master_repeat": 1, **given}
-    if strict:
-        given |= {"lower_prio_repeat": 0, "lower_prio_delay": 0}
+        given = {"master_delay": 0, "master_repeat": 1, "master_refresh_repeat": 0, **given}
     given.setdefault("lower_prio_delay", given.get("master_delay", 5.0))
     given.setdefault("lower_prio_repeat", given.get("master_repeat", 5))
+    given |= {key.removeprefix("garp."): entry for key, entry in values.items() if key.startswith("garp.")}
+    if strict:
+        given |= {"lower_prio_repeat": 0, "lower_prio_delay": 0}
     for key in given:
         if key.endswith(("delay", "refresh", "interval")):
             given[key] = float(given[key])
     return Garp(**given)
 
 
-_LISTS: tuple[str, ...] = ("addresses", "excluded", "routes", "rules", "peers", "peer_ttl")
-_LISTS += ("track_interfaces", "track_scripts", "track_files", "track_processes", "track_bfds")
+_LISTS: tuple[str, ...] = ("addresses", "excluded", "routes", "rules", "peers", "peer_ttl", *TRACKS)
 _PLAIN: tuple[str, ...] = (
     "interface",
     "router_id",
@@ -376,7 +381,15 @@ _PLAIN: tuple[str, ...] = (
 _PLAIN += ("promote_secondaries", "accept", "preempt", "preempt_delay", "strict", "dont_track_primary")
 _PLAIN += ("linkbeat_use_polling", "track_source", "unicast_fault_no_peer", "ttl", "vmac", "vmac_name")
 _PLAIN += ("vmac_xmit_base", "vmac_addr", "vmac_for_addresses", "ipvlan", "ipvlan_address", "ipvlan_mode")
-_PLAIN += ("native_ipv6", "old_unicast_checksum", "checksum_compatibility", "kernel_rx_buf", "debug", "vrf")
+_PLAIN += (
+    "source",
+    "native_ipv6",
+    "old_unicast_checksum",
+    "checksum_compatibility",
+    "kernel_rx_buf",
+    "debug",
+    "vrf",
+)
 _GLOBAL: tuple[str, ...] = (
     "skip_check_adv_addr",
     "higher_prio_send_advert",
@@ -386,14 +399,12 @@ _GLOBAL: tuple[str, ...] = (
 _GLOBAL += ("down_timer_adverts",)
 
 
-def _fields(values: dict[str, Any], defaults: dict[str, Any], unicast: bool) -> dict[str, Any]:
+def _fields(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     fields = {name: values[name] for name in _PLAIN if name in values}
     fields |= {name: tuple(values[name]) for name in _LISTS if name in values}
     fields |= {name: values.get(name, defaults.get(name)) for name in _GLOBAL}
     fields = {name: entry for name, entry in fields.items() if entry is not None or name not in _GLOBAL}
     fields.setdefault("interface", "")
-    source = ("unicast_source", "mcast_source") if unicast else ("mcast_source", "unicast_source")
-    fields["source"] = values.get(source[0]) or values.get(source[1])
     fields["unicast"] = bool(values.get("peers")) or bool(values.get("unicast_fault_no_peer"))
     group = values.get("multicast_group") or defaults.get("group4" if values["family"] == 2 else "group6")
     fields["multicast_group"] = group
@@ -418,76 +429,3 @@ def _duplicates(parser: Parser, instances: dict[str, Instance]) -> None:
                     )
                 )
                 break
-
-
-# -- sync groups --------------------------------------------------------------------
-
-
-def _groups(
-    parser: Parser, drafts: dict[str, Draft], instances: dict[str, Instance]
-) -> tuple[SyncGroup, ...]:
-    taken: set[str] = set()
-    found: list[SyncGroup] = []
-    for draft in drafts.values():
-        members: list[str] = []
-        for name in draft.values.pop("members", ()):
-            if name not in instances:
-                text = f"Virtual router {name} specified in sync group {draft.name} doesn't exist - ignoring"
-                parser.warn(draft, text)
-            elif name in taken:
-                text = f"Virtual router {name} cannot exist in more than one sync group"
-                parser.warn(draft, f"{text}; ignoring {draft.name}")
-            else:
-                members.append(name)
-                taken.add(name)
-        if not members:
-            parser.warn(draft, f"Sync group {draft.name} has no virtual router(s). removing")
-            continue
-        if len(members) == 1:
-            parser.warn(
-                draft,
-                f"Sync group {draft.name} has only 1 virtual router(s) - this probably isn't what you want",
-            )
-        flags = ("sync_group_tracking_weight", "global_tracking")
-        fields: dict[str, Any] = {name: draft.values[name] for name in flags if name in draft.values}
-        fields |= {name: tuple(draft.values[name]) for name in _LISTS if name in draft.values}
-        if not any(fields.get(name) for name in flags):
-            for name in members:
-                _weightless(parser, draft, instances[name])
-        found.append(
-            SyncGroup(
-                draft.name,
-                tuple(members),
-                notify=notify.finished(draft.values, _told(parser)),
-                origins=draft.origins,
-                **fields,
-            )
-        )
-    return tuple(found)
-
-
-def _weightless(parser: Parser, draft: Draft, member: Instance) -> None:
-    """keepalived's words about weights of a group's members; it says none about processes."""
-
-    def weight(kind: str, one: Tracked) -> int:
-        if one.weight is not None:
-            return one.weight
-        known = parser.top.values.get(kind, {}).get(one.name)
-        return known.weight if known else 0
-
-    def warn(text: str) -> None:
-        parser.warn(draft, f"({member.name}) {text} due to SYNC group")
-
-    for one in member.track_interfaces:
-        if one.weight:
-            warn(f"ignoring {one.name} tracked interface weight")
-    for one in member.track_scripts:
-        if weight("scripts", one):
-            warn(f"ignoring tracked script {one.name} with weights")
-    for one in member.track_files:
-        if weight("files", one):
-            text = f"({member.name}) ignoring weight from tracked file {one.name} due to SYNC group. "
-            parser.warn(draft, f"{text}specify weight 0")
-    for one in member.track_bfds:
-        if weight("bfds", one):
-            warn(f"ignoring tracked bfd {one.name} with weight {weight('bfds', one)}")

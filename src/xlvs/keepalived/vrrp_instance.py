@@ -21,9 +21,10 @@ from xlvs.keepalived.schema import (
     value,
 )
 from xlvs.keepalived.tracking import TRACKED
-from xlvs.keepalived.values import boolean, decimal, escaped, number, parse_address, parse_interface
+from xlvs.keepalived.values import boolean, decimal, number, parse_address, parse_interface
 from xlvs.keepalived.vrrp_addresses import gather
 
+LINK_LOCAL = 2  # the scope of a multicast address: RFC 4291, 2.7
 NAME_BYTES = 15  # IFNAMSIZ without its end
 AUTH_BYTES = 8  # RFC 2338, 5.3.10
 LONGEST_DELAY = 1000  # seconds of preempt_delay
@@ -135,7 +136,8 @@ def _ipvlan(line: Line) -> None:
 
 
 def _source(line: Line) -> Address:
-    found = parse_address(line.word())
+    interface = parse_interface(line.word())
+    found = interface and interface.ip
     if line.keyword == "unicast_src_ip":
         line.draft.values["unicast_keyword"] = True
     name, word = line.draft.name, line.word()
@@ -160,7 +162,7 @@ def _multicast(line: Line) -> Address:
         raise Refused(f"{where} mcast dest address {word} MUST match VRRP instance family. Skipping...")
     if not found.is_multicast:
         raise Refused(f"{where} mcast_dst_ip {word} not multicast. Skipping...")
-    if found.version == 6 and found.packed[1] & 0x0F != 2:
+    if found.version == 6 and found.packed[1] & 0x0F != LINK_LOCAL:
         raise Refused(f"{where} mcast_dst_ip {word} not link-local multicast. Skipping...")
     return found
 
@@ -260,7 +262,7 @@ def _auth_type(line: Line) -> str:
 
 
 def _auth_pass(line: Line) -> bytes:
-    key = escaped(line).encode("utf-8", "surrogateescape")
+    key = line.word().encode("utf-8", "surrogateescape")
     if len(key) > AUTH_BYTES:
         line.warn(f"Truncating auth_pass to {AUTH_BYTES} characters")
     return key[:AUTH_BYTES]
@@ -301,7 +303,7 @@ def _extra(line: Line) -> None:
 def _at_least_one(field: str) -> Value:
     def kind(line: Line) -> int:
         text = f"({line.draft.name}): {line.keyword}"
-        found = number(line, line.word(), 0, 2**31 - 1)
+        found = number(line, line.word(), 0, 2**32 - 1)
         if found is None:
             raise Refused(f"{text} '{line.word()}' invalid - ignoring")
         if found == 0 and field != "lower":
@@ -380,7 +382,7 @@ _GARP: dict[str, Row] = {
     "garp_master_repeat": value("garp.master_repeat", _at_least_one("master")),
     "garp_master_refresh": value(
         "garp.master_refresh",
-        _number(0, 2**31 - 1, "({name}): Invalid garp_master_refresh '{word}' - ignoring"),
+        _number(0, 2**32 - 1, "({name}): Invalid garp_master_refresh '{word}' - ignoring"),
     ),
     "garp_master_refresh_repeat": value("garp.master_refresh_repeat", _at_least_one("refresh")),
     "garp_lower_prio_delay": value("garp.lower_prio_delay", _delay("garp_lower_prio_delay")),
@@ -400,8 +402,8 @@ KEYWORDS: Table = {
     "unicast_ttl": value(
         "ttl", _number(0, 255, "({name}): TTL '{word}' not valid - must be between 0 & 255")
     ),
-    "unicast_src_ip": value("unicast_source", _source),
-    "mcast_src_ip": value("mcast_source", _source),
+    "unicast_src_ip": value("source", _source),
+    "mcast_src_ip": value("source", _source),
     "mcast_dst_ip": value("multicast_group", _multicast),
     "check_unicast_src": flag("check_unicast_src"),  # of no sense, and told, without unicast_peer
     "old_unicast_checksum": Row(_old_checksum),

@@ -23,6 +23,7 @@ PATIENCE = 5.0  # seconds: parameters that name each other it expands without en
 # Each of keepalived's processes reads the file, and passes over the blocks of others by their braces:
 # where those do not match, its processes do not even agree with each other. Both refuse such a file.
 _BRACES = re.compile(r"Missing '\{'|Unexpected '\{'|Extra '\}'|missing '\}'s|^Unknown keyword '\}'")
+_NAMES = "Invalid smtp server"  # whether a name can be resolved is not asked by ours: it may be, later
 
 
 def mutants(seed: int, count: int) -> Iterator[str]:
@@ -47,6 +48,8 @@ def asked(text: str) -> Answer | None:
 def differ(real: Answer, ours: Answer) -> bool:
     """Whether the two answers are not the same, for no reason that is known."""
     told = [text for _, text in (*real.messages, *ours.messages)]
+    if any(text.startswith(_NAMES) for _, text in real.messages):
+        return False
     if any(_BRACES.search(text) for text in told):
         return (real.status == 0) != (ours.status == 0)
     return real.status != ours.status

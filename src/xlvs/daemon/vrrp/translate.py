@@ -87,8 +87,10 @@ def _tracks(one: Instance | SyncGroup, config: Config) -> tuple[Track, ...]:
 
 def _of_kind(kind: TrackKind, tracked: Iterable[Tracked], own: _Own) -> Iterable[Track]:
     for one in tracked:
-        if one.weight is None:
-            weight, reverse = own.get(one.name, (0, False))
-        else:
-            weight, reverse = one.weight, one.reverse
-        yield Track(kind, one.name, weight, reverse or one.reverse)
+        weight, reverse = own.get(one.name, (0, False))
+        yield Track(
+            kind,
+            one.name,
+            weight if one.weight is None else one.weight,
+            reverse if one.reverse is None else one.reverse,
+        )

@@ -18,13 +18,13 @@ class Answer:
     values: list[list[str]] | None
 
 
-def load() -> dict[tuple[str, str], Answer]:
+def load(path: Path = PATH) -> dict[tuple[str, str], Answer]:
     """Every recorded case."""
-    found = json.loads(lzma.decompress(PATH.read_bytes()))
+    found = json.loads(lzma.decompress(path.read_bytes()))
     return {(place, statement): Answer(status, values) for place, statement, status, values in found}
 
 
-def save(answers: dict[tuple[str, str], Answer]) -> None:
+def save(answers: dict[tuple[str, str], Answer], path: Path = PATH) -> None:
     """Write the recording."""
     rows = [[place, statement, each.status, each.values] for (place, statement), each in answers.items()]
-    PATH.write_bytes(lzma.compress(json.dumps(rows, ensure_ascii=True).encode(), preset=9))
+    path.write_bytes(lzma.compress(json.dumps(rows, ensure_ascii=True).encode(), preset=9))
