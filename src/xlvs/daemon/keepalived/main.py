@@ -259,12 +259,10 @@ class Parent:
                 log.warning("%s of the %s process: %s", what, kept.title, error)
 
     async def _dump_json(self) -> None:
-        content = {name: await self._told(name, "status") for name in self._kept}
-        for name, command in (("vrrp", "instances"), ("checkers", "servers")):
-            if name in self._kept:
-                content[name] = await self._told(name, command)
+        """The VRRP instances, as the programs expect that read keepalived's file."""
+        answer = await self._told("vrrp", "export") if "vrrp" in self._kept else {}
         with suppress(OSError):
-            _leave(JSON_FILE, json.dumps(content, indent=2) + "\n")
+            _leave(JSON_FILE, json.dumps(answer.get("instances", [])) + "\n")
 
     # -- operators ----------------------------------------------------------------------
 

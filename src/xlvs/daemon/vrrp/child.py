@@ -76,13 +76,15 @@ class VrrpChild:
             self._runtime.report(TrackKind.BFD, str(event["name"]), int(bool(event["up"])))
 
     async def ask(self, request: Mapping[str, object]) -> Mapping[str, object]:
-        """Answer ``status``, ``instances``, ``data``, ``stats`` and ``force``."""
+        """Answer ``status``, ``instances``, ``export``, ``data``, ``stats`` and ``force``."""
         runtime = self._running()
         match request.get("command"):
             case "status":
                 return report.status(runtime)
             case "instances":
                 return report.instances(runtime)
+            case "export":
+                return report.export(runtime)
             case "data":
                 return {"text": report.data(runtime)}
             case "stats":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from xlvs.daemon.vrrp.exported import exported
 from xlvs.daemon.vrrp.runtime import Runtime
 from xlvs.vrrp.commands import State
 from xlvs.vrrp.machine import Machine
@@ -33,6 +34,16 @@ def instances(runtime: Runtime) -> dict[str, object]:
             {"name": name, "state": group.state.value, "members": list(group.settings.members)}
             for name, group in runtime.router.groups.items()
         ],
+    }
+
+
+def export(runtime: Runtime) -> dict[str, object]:
+    """Every instance as keepalived.json has it."""
+    now, configured = runtime.now, {one.name: one for one in runtime.config.instances}
+    return {
+        "instances": [
+            exported(configured[name], machine, runtime.sites[name], now) for name, machine in _all(runtime)
+        ]
     }
 
 
