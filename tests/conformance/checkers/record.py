@@ -14,15 +14,20 @@ RECORDING = HERE / "recorded.json"
 
 
 def play(program: str, folder: Path, expected: dict[str, str] | None = None) -> dict[str, str]:
-    """Play the events with a program in the guest; the listings and scripts by the file's name."""
+    """Play the events with a program in the guest; the listings and scripts by the file's name.
+
+    Where something is expected, the program then takes over from the real one and gives back.
+    """
     for path in HERE.iterdir():
-        if path.suffix in (".sh", ".conf") or path.name == "servers.py":
+        if path.suffix in (".sh", ".conf") or path.name in ("servers.py", "traffic.py"):
             shutil.copy(path, folder)
+    command = f"bash /mnt/share/events.sh {program}"
     if expected:
         (folder / "expected").mkdir()
         for name, text in expected.items():
             (folder / "expected" / name).write_text(text)
-    run_in_guest(f"bash /mnt/share/events.sh {program}", share=folder, timeout=1500)
+        command += f"; bash /mnt/share/takeover.sh {program}"
+    run_in_guest(command, share=folder, timeout=1500)
     return {path.name: path.read_text() for path in sorted((folder / "got").iterdir())}
 
 

@@ -1,4 +1,4 @@
-"""xlvs keepalived drives the kernel's own IPVS as the real keepalived does, event by event."""
+"""xlvs keepalived drives the kernel's own IPVS as the real keepalived does, and takes over from it."""
 
 from __future__ import annotations
 
@@ -34,3 +34,15 @@ def test_services_and_scripts_are_the_real_ones_after_every_event(share: Path) -
     log = got.pop("log")
     assert {name: got.get(name) for name in recorded} == recorded, log
     assert got.keys() == recorded.keys()
+
+
+def test_the_real_one_and_ours_take_over_from_each_other(share: Path) -> None:
+    got = files(share / "takeover")
+    log = got.pop("log")
+    # Stopped and killed, there and back: what was there stays, and nothing is there twice.
+    for change in range(1, 5):
+        assert got[f"{change}.before"] == got["0.after"], (change, log)
+        assert got[f"{change}.after"] == got["0.after"], (change, log)
+    answered, lost, broken = map(int, got["counts"].split())
+    assert answered >= 85, log
+    assert (lost, broken) == (0, 0), log
