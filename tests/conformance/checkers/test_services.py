@@ -29,7 +29,7 @@ def files(folder: Path) -> dict[str, str]:
 
 def test_services_and_scripts_are_the_real_ones_after_every_event(share: Path) -> None:
     recorded = json.loads(RECORDING.read_text())
-    assert sum(name.endswith(".listing") for name in recorded) == 30
+    assert sum(name.endswith(".listing") for name in recorded) == 31
     got = files(share / "got")
     log = got.pop("log")
     assert {name: got.get(name) for name in recorded} == recorded, log
