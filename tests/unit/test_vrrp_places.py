@@ -133,6 +133,7 @@ NET = ip_network("10.1.0.0/16")
         ("10.1.0.0/16 dev eth1", Way(NET, 254, 0, 0, "eth1", "")),
         ("10.1.0.0/16 via 10.0.0.1 dev eth1 metric 5", Way(NET, 254, 5, 0, "eth1", "10.0.0.1")),
         ("blackhole 10.1.0.0/16 table 7 tos 10", Way(NET, 7, 0, 16, "", "")),
+        ("10.1.0.0/16 dev eth1 table unspec", Way(NET, 254, 0, 0, "eth1", "")),
         ("local 10.1.0.0/16 dev eth1", Way(NET, 255, 0, 0, "eth1", "")),
         ("10.1.0.0/16 dev eth1 mtu lock 1400 onlink", Way(NET, 254, 0, 0, "eth1", "")),
         ("10.1.0.0/16 via 10.0.0.1 or 10.0.0.2 dev eth1", Way(NET, 254, 0, 0, "", "")),
@@ -140,6 +141,8 @@ NET = ip_network("10.1.0.0/16")
         ("default via 10.0.0.1 dev eth1", Way(ip_network("0.0.0.0/0"), 254, 0, 0, "eth1", "10.0.0.1")),
         ("inet6 fd01::/64 dev eth1", Way(ip_network("fd01::/64"), 254, 1024, 0, "eth1", "")),
         ("inet6 default dev eth1 metric 9", Way(ip_network("::/0"), 254, 9, 0, "eth1", "")),
+        ("10.1.0.0/16 dev eth1 encap ip src 10.0.0.4 tos 0x8", Way(NET, 254, 0, 0, "eth1", "")),
+        ("10.1.0.0/16 encap mpls 7 nexthop via 10.0.0.1 dev eth1", Way(NET, 254, 0, 0, "", "")),
         ("10.1.0.0/16 dev eth1 vrf blue", Way(NET, None, 0, 0, "eth1", "")),
     ],
 )

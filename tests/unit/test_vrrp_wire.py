@@ -35,12 +35,20 @@ def test_a_link_counts_as_it_was_until_its_delay_is_over() -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ("10.1.0.0/16 via 10.0.0.1", "route replace 10.1.0.0/16 via 10.0.0.1 protocol keepalived"),
-        ("10.1.0.0/16 dev e0 proto 7", "route replace 10.1.0.0/16 dev e0 proto 7"),
+        (
+            "10.1.0.0/16 via 10.0.0.1",
+            "route replace 10.1.0.0/16 via 10.0.0.1 protocol keepalived scope global",
+        ),
+        ("10.1.0.0/16 dev e0 proto 7", "route replace 10.1.0.0/16 dev e0 proto 7 scope global"),
+        ("local 10.1.0.0/16 dev e0", "route replace local 10.1.0.0/16 dev e0 protocol keepalived"),
+        (
+            "10.1.0.0/16 dev e0 scope link encap ip dst 10.0.0.3",
+            "route replace 10.1.0.0/16 dev e0 scope link encap ip dst 10.0.0.3 protocol keepalived",
+        ),
         ("inet6 fd77::/64 via fd09::9", "-6 route replace fd77::/64 via fd09::9 protocol keepalived"),
         (
             "10.1.0.0/16 via 10.0.0.1 or 10.0.0.2 dev e0",
-            "route replace 10.1.0.0/16 protocol keepalived"
+            "route replace 10.1.0.0/16 protocol keepalived scope global"
             " nexthop via 10.0.0.1 dev e0 nexthop via 10.0.0.2 dev e0",
         ),
     ],

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from xlvs.keepalived.config import Route, Rule
+from xlvs.keepalived.encap import encap
+from xlvs.keepalived.entries import Words, Wrong, traffic_class
 from xlvs.keepalived.schema import Line
 from xlvs.keepalived.values import number, parse_address, parse_interface
 from xlvs.keepalived.vrrp_addresses import SCOPES
@@ -33,32 +35,8 @@ _UNSIGNED = 2**32 - 1
 _LARGEST = 255  # of protocols and scopes: eight bits of rtnetlink(7)
 
 
-class Wrong(Exception):
-    """The whole entry is left out; the text is told unless it is empty."""
-
-
-class _Words:
-    """The words of an entry, taken one by one; a missing one refuses the configuration."""
-
-    def __init__(self, line: Line) -> None:
-        self.line = line
-        self._at = 0
-
-    def more(self) -> bool:
-        return self._at < len(self.line.words)
-
-    def peek(self) -> str:
-        return self.line.words[self._at] if self.more() else ""
-
-    def take(self) -> str:
-        if not self.more():
-            del self.line.words[self._at :]
-        self._at += 1
-        return self.line.word(self._at - 1)
-
-
-def _unsigned(low: int, high: int, refusal: str) -> Callable[[_Words], list[str]]:
-    def kind(words: _Words) -> list[str]:
+def _unsigned(low: int, high: int, refusal: str) -> Callable[[Words], list[str]]:
+    def kind(words: Words) -> list[str]:
         lock = ["lock"] if words.peek() == "lock" else []
         if lock:
             words.take()
@@ -70,12 +48,12 @@ def _unsigned(low: int, high: int, refusal: str) -> Callable[[_Words], list[str]
     return kind
 
 
-def _metric(name: str, high: int = _UNSIGNED) -> Callable[[_Words], list[str]]:
+def _metric(name: str, high: int = _UNSIGNED) -> Callable[[Words], list[str]]:
     return _unsigned(0, high, f"Invalid {name} {{word}} specified for route")
 
 
-def _table(refusal: str) -> Callable[[_Words], list[str]]:
-    def kind(words: _Words) -> list[str]:
+def _table(refusal: str) -> Callable[[Words], list[str]]:
+    def kind(words: Words) -> list[str]:
         word = words.take()
         if word not in TABLES and not (word.isdigit() and int(word[:12]) <= _UNSIGNED):
             raise Wrong(refusal.format(word=word))
@@ -84,8 +62,8 @@ def _table(refusal: str) -> Callable[[_Words], list[str]]:
     return kind
 
 
-def _named(names: tuple[str, ...], refusal: str) -> Callable[[_Words], list[str]]:
-    def kind(words: _Words) -> list[str]:
+def _named(names: tuple[str, ...], refusal: str) -> Callable[[Words], list[str]]:
+    def kind(words: Words) -> list[str]:
         word = words.take()
         given = re.fullmatch(r"0x[0-9a-fA-F]{1,2}|[0-9]{1,3}", word)
         if word not in names and not (given and int(word, 16 if "x" in word else 10) <= _LARGEST):
@@ -95,21 +73,18 @@ def _named(names: tuple[str, ...], refusal: str) -> Callable[[_Words], list[str]
     return kind
 
 
-def _tos(words: _Words) -> list[str]:
-    word = words.take()
-    if not re.fullmatch(r"(0x)?[0-9a-fA-F]{1,2}", word):
-        raise Wrong(f"TOS value {word} is invalid")
-    return [word]
+def _tos(words: Words) -> list[str]:
+    return [traffic_class(words, "TOS value {word} is invalid")]
 
 
-def _any(words: _Words) -> list[str]:
+def _any(words: Words) -> list[str]:
     return [words.take()]
 
 
-def _locked(kind: Callable[[_Words], list[str]]) -> Callable[[_Words], list[str]]:
+def _locked(kind: Callable[[Words], list[str]]) -> Callable[[Words], list[str]]:
     """A metric that may be locked, which is said before it."""
 
-    def taken(words: _Words) -> list[str]:
+    def taken(words: Words) -> list[str]:
         if words.peek() != "lock":
             return kind(words)
         return [words.take(), *kind(words)]
@@ -117,8 +92,8 @@ def _locked(kind: Callable[[_Words], list[str]]) -> Callable[[_Words], list[str]
     return taken
 
 
-def _pattern(pattern: str, refusal: str) -> Callable[[_Words], list[str]]:
-    def kind(words: _Words) -> list[str]:
+def _pattern(pattern: str, refusal: str) -> Callable[[Words], list[str]]:
+    def kind(words: Words) -> list[str]:
         word = words.take()
         if not re.fullmatch(pattern, word):
             raise Wrong(refusal.format(word=word))
@@ -130,7 +105,7 @@ def _pattern(pattern: str, refusal: str) -> Callable[[_Words], list[str]]:
 _PREFERENCE = _metric("metric")
 _REALMS = r"[0-9]+(/[0-9]+)?"
 _TIME = r"[0-9]+(\.[0-9]+)?(s|ms)?"
-_ROUTE: dict[str, tuple[str, Callable[[_Words], list[str]]]] = {
+_ROUTE: dict[str, tuple[str, Callable[[Words], list[str]]]] = {
     "tos": ("tos", _tos),
     "dsfield": ("tos", _tos),
     "table": ("table", _table("Routing table {word} not found for route")),
@@ -169,7 +144,7 @@ _ROUTE: dict[str, tuple[str, Callable[[_Words], list[str]]]] = {
 }
 
 
-def _address(words: _Words, family: list[int], refusal: str) -> str:
+def _address(words: Words, family: list[int], refusal: str) -> str:
     """An address, of the family that the entry turns out to have."""
     word = words.take()
     plain = parse_address(word)
@@ -216,14 +191,14 @@ def _prefix(line: Line, word: str, family: list[int]) -> str | None:
     return word
 
 
-def _device(words: _Words, what: str) -> str:
+def _device(words: Words, what: str) -> str:
     word = words.take()
     if words.line.parser.host.link(word) is None:
         words.line.parser.missing_link(words.line, f"WARNING - interface {word} for {what} doesn't exist")
     return word
 
 
-def _track(words: _Words, fields: dict[str, Any], word: str, static: bool) -> bool:
+def _track(words: Words, fields: dict[str, Any], word: str, static: bool) -> bool:
     if word == "no_track":
         fields["no_track"] = True
     elif word == "track_group" and static:
@@ -237,16 +212,17 @@ def _track(words: _Words, fields: dict[str, Any], word: str, static: bool) -> bo
 def route(line: Line, *, static: bool = False) -> Route | None:
     """One route; None, and a message, where it cannot be used."""
     try:
-        return _route(_Words(line), static)
+        return _route(Words(line), static)
     except Wrong as wrong:
         if str(wrong):
             line.warn(str(wrong))
         return None
 
 
-def _route(words: _Words, static: bool) -> Route:
+def _route(words: Words, static: bool) -> Route:
     line = words.line
     kept: list[str] = []
+    encapsulation: list[str] = []
     fields: dict[str, Any] = {}
     family: list[int] = []
     destination = device = ""
@@ -272,7 +248,7 @@ def _route(words: _Words, static: bool) -> Route:
         elif word in ("onlink", "append", "prepend"):
             kept.append(word)
         elif word == "encap":
-            raise Wrong("encap for routes is not carried")
+            encapsulation = encap(words)  # the last one counts
         elif word == "nexthop":
             kept += _nexthops(words, family)
         elif word in _ROUTE:
@@ -308,17 +284,19 @@ def _route(words: _Words, static: bool) -> Route:
             text = "Route cannot be tracked if protocol is not RTPROT_KEEPALIVED(18), resetting protocol"
             line.warn(text)
             del kept[at : at + 2]
+    at = kept.index("nexthop") if "nexthop" in kept else len(kept)
+    kept[at:at] = encapsulation  # behind all else, for its words have names of their own
     if family == [6]:
         kept.insert(0, "inet6")
     return Route(tuple(kept), **fields)
 
 
-def _skip_family(words: _Words, family: list[int]) -> None:
+def _skip_family(words: Words, family: list[int]) -> None:
     if words.peek() in ("inet", "inet6"):
         _same(family, 4 if words.take() == "inet" else 6)
 
 
-def _nexthops(words: _Words, family: list[int]) -> list[str]:
+def _nexthops(words: Words, family: list[int]) -> list[str]:
     """All next hops: they end the route."""
     kept = ["nexthop"]
     while words.more():
@@ -338,6 +316,8 @@ def _nexthops(words: _Words, family: list[int]) -> list[str]:
                 kept += ["weight", weight]
         elif word in ("onlink", "nexthop"):
             kept.append(word)
+        elif word == "encap":
+            kept += encap(words)
         elif word == "realms":
             kept += ["realms", words.take()]
         elif word in ("no_track", "track_group"):
@@ -355,7 +335,7 @@ _TABLE = _table("Routing table {word} not found for rule")
 _IP_PROTOCOLS = r"[0-9]{1,3}|icmp|igmp|tcp|udp|dccp|gre|esp|ah|ipv6-icmp|sctp|udplite"
 _PORTS = r"[0-9]{1,5}-[0-9]{1,5}"
 _MARK = r"(0x[0-9a-fA-F]{1,8}|[0-9]+)(/(0x[0-9a-fA-F]{1,8}|[0-9]+))?"
-_RULE: dict[str, tuple[str, Callable[[_Words], list[str]]]] = {
+_RULE: dict[str, tuple[str, Callable[[Words], list[str]]]] = {
     "fwmark": ("fwmark", _pattern(_MARK, "Invalid rule fwmark {word} specified")),
     "tos": ("tos", _tos),
     "dsfield": ("tos", _tos),
@@ -377,14 +357,14 @@ _RULE: dict[str, tuple[str, Callable[[_Words], list[str]]]] = {
 def rule(line: Line, *, static: bool = False) -> Rule | None:
     """One rule; None, and a message, where it cannot be used."""
     try:
-        return _rule(_Words(line), static)
+        return _rule(Words(line), static)
     except Wrong as wrong:
         if str(wrong):
             line.warn(str(wrong))
         return None
 
 
-def _rule(words: _Words, static: bool) -> Rule:
+def _rule(words: Words, static: bool) -> Rule:
     line = words.line
     kept: list[str] = []
     fields: dict[str, Any] = {}
@@ -462,7 +442,7 @@ def _family(family: list[int], version: int) -> None:
         family.append(version)
 
 
-def _end(words: _Words, family: list[int], which: str) -> str:
+def _end(words: Words, family: list[int], which: str) -> str:
     word = words.take()
     if word in ("all", "default"):
         return word

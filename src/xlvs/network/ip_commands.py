@@ -15,6 +15,13 @@ from collections.abc import Iterable, Iterator, Sequence
 # Answers that say that things are as they should be already.
 _FINE = ("File exists", "No such process", "No such file or directory", "Cannot find device")
 _SIX = "-6 "
+_NARROW = (
+    "local",
+    "nat",
+    "broadcast",
+    "multicast",
+    "anycast",
+)  # routes whose scope is narrower by their type
 _PATIENCE = 30.0  # seconds that a batch may take
 _REMEMBERED = 256  # processes whose doings may still be told by the kernel
 
@@ -43,6 +50,8 @@ def route(words: Sequence[str], delete: bool = False) -> str:
         done, ways = done[:at], done[at:]
     if not {"proto", "protocol"} & {*done}:
         done += ["protocol", "keepalived"]
+    if not family and "scope" not in done and done[0] not in _NARROW:
+        done += ["scope", "global"]  # as keepalived; iproute2 says link where there is no gateway
     return f"{family}route {'del' if delete else 'replace'} {_text([*done, *ways])}"
 
 

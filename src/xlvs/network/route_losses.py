@@ -18,7 +18,7 @@ _RULE = struct.Struct("=5B3xI")  # struct fib_rule_hdr
 # linux/rtnetlink.h and linux/fib_rules.h
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_TABLE = 1, 4, 5, 6, 15
 _FRA_DST, _FRA_SRC, _FRA_IIFNAME, _FRA_PRIORITY, _FRA_TABLE, _FRA_OIFNAME = 1, 2, 3, 6, 15, 17
-_TABLES = {"default": 253, "main": 254, "local": 255}
+_TABLES = {"unspec": 0, "default": 253, "main": 254, "local": 255}
 _METRIC6 = 1024  # what the kernel makes of none in IPv6 (linux/ipv6_route.h)
 # linux/netlink.h and linux/rtnetlink.h: RTNLGRP_ of routes and rules, of IPv4 and IPv6
 _SOL_NETLINK, _ADD_MEMBERSHIP, _DROP_MEMBERSHIP = 270, 1, 2
@@ -119,7 +119,7 @@ def way_of(words: Sequence[str]) -> Way:
     kind = left.pop(0) if left[0] in _KINDS else ""
     found: dict[str, str] = {}
     prefix = "default"
-    while left and left[0] != "nexthop":
+    while left and left[0] not in ("encap", "nexthop"):
         word = left.pop(0)
         if word in _LONE:
             continue
@@ -130,13 +130,14 @@ def way_of(words: Sequence[str]) -> Way:
         else:
             prefix = word
     metric = int(found.get("metric", 0))
-    if left or "or" in found:
+    table = _table(found.get("table", "local" if kind in _LOCAL else "main"))
+    if "nexthop" in left or "or" in found:
         # Of several ways the kernel names none first.
         found["dev"] = ""
         found.pop("via", None)
     return Way(
         prefix=_network(prefix, family),
-        table=None if "vrf" in found else _table(found.get("table", "local" if kind in _LOCAL else "main")),
+        table=None if "vrf" in found else table or _TABLES["main"],  # as the kernel takes none for
         metric=metric or (_METRIC6 if family == 6 else 0),
         tos=int(found.get("tos", "0"), 16) if family == 4 else 0,
         device=found.get("dev", ""),
@@ -164,7 +165,7 @@ def _network(word: str, family: int) -> Network:
 
 
 def _table(word: str) -> int:
-    return _TABLES.get(word) or int(word)
+    return _TABLES[word] if word in _TABLES else int(word)
 
 
 # -- from the kernel ----------------------------------------------------------------

@@ -102,7 +102,7 @@ def _value(word: str, value: str) -> str:
         return "0"
     if word == "expires":
         return value.removesuffix("sec")
-    if word in ("fwmark", "tos"):
+    if word in ("fwmark", "tos", "tc"):
         return "/".join(hex(int(part, 0)) for part in value.split("/"))
     return value
 

@@ -11,6 +11,9 @@ from tests.conformance.keepalived.real import namespace
 from tests.conformance.keepalived.services import recording
 from tests.conformance.keepalived.vrrp import agreement, compare, corpus, record
 from tests.conformance.keepalived.vrrp.dump import standing
+from xlvs.daemon.vrrp.places import sites_of
+from xlvs.daemon.vrrp.translate import group_of, settings_of
+from xlvs.network.route_losses import policy_of, way_of
 
 RECORDED = recording.load(record.PATH)
 BY_PLACE: dict[str, list[str]] = defaultdict(list)
@@ -43,6 +46,23 @@ def test_values_agree(place: str) -> None:
             assert found.values is not None, statement
             theirs, mine = compare.agreeing(real.values, found.values)
             assert mine == theirs, statement
+
+
+@pytest.mark.parametrize("place", BY_PLACE)
+def test_what_is_read_can_be_carried_out(place: str) -> None:
+    """The child that gets it would die of what its parts do not understand, again and again."""
+    for statement in BY_PLACE[place]:
+        config = agreement.parsed(place, statement).config
+        if config is not None:
+            sites_of(config)
+            for instance in config.instances:
+                settings_of(instance, config)
+            for group in config.groups:
+                group_of(group, config)
+            for route in config.static_routes:
+                way_of(route.words)
+            for rule in config.static_rules:
+                policy_of(rule.words)
 
 
 def test_every_excuse_is_needed() -> None:
