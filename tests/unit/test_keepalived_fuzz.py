@@ -17,7 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.conformance.keepalived.carried import carry_out
 from tests.conformance.keepalived.services import corpus
+from tests.conformance.keepalived.vrrp import corpus as vrrp
 from xlvs.keepalived.config import Outcome
 from xlvs.keepalived.explain import explain
 from xlvs.keepalived.files import Memory
@@ -26,6 +28,7 @@ from xlvs.keepalived.parse import parse
 FILE = "/etc/keepalived/keepalived.conf"
 OTHER = "real_server 10.9.9.9 80 {\nTCP_CHECK {\n}\n}\n"
 SEEDS = [corpus.text(*case) for case in corpus.cases()]
+SEEDS += [vrrp.text(*case) for case in vrrp.cases()]
 VRRP = """global_defs {
     notification_email {
         a@b.c
@@ -149,7 +152,7 @@ def read(text: str) -> Outcome:
 
 
 def judge(text: str) -> Outcome:
-    """Read a text; whatever it is, the outcome is whole, and can be printed and sent to another process."""
+    """Read a text; whatever it is, the outcome is whole, can be printed, sent on, and used."""
     begin = time.monotonic()
     outcome = read(text)
     assert (outcome.config is None) == any(message.fatal for message in outcome.messages)
@@ -160,6 +163,7 @@ def judge(text: str) -> Outcome:
         assert pickle.loads(pickle.dumps(outcome.config)) == outcome.config  # noqa: S301  our own bytes
         if sum(len(service.vips) for service in outcome.config.virtual_servers) < 5000:
             assert all(isinstance(line, str) for line in explain(outcome.config))
+        carry_out(outcome.config)
     for message in outcome.messages:
         str(message)
     assert time.monotonic() - begin < PATIENCE, text
