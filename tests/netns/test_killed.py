@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -43,9 +44,12 @@ def site() -> Iterator[Site]:
         yield made
 
 
-def kill_each_step(site: Site, *arguments: str) -> Iterator[int]:
-    """Run `up` once for every step it has, killed there; ends when one comes through."""
-    for step in count():
+def kill_each_step(site: Site, *arguments: str, every: int = 1) -> Iterator[int]:
+    """Run `up` once for every step it has, killed there; ends when one comes through.
+
+    A step takes seconds: ``every`` 2 is every other one, which of them is left to chance.
+    """
+    for step in count(random.randrange(every), every):
         done = site.python(KILLED, str(step), *arguments)
         if done.returncode == 0:
             return
@@ -76,7 +80,7 @@ def test_other_interfaces(site: Site) -> None:
     site.service("t")
     site.director("up", "eth1", "--no-helper")
     before = site.run(["tc", "qdisc", "show", "dev", "eth0"]).stdout
-    for step in kill_each_step(site, *site.interfaces):
+    for step in kill_each_step(site, *site.interfaces, every=2):
         site.director("up", "eth1", "--no-helper")
         assert [each["name"] for each in site.status()["interfaces"]] == ["eth1"], step
         assert "xdp" not in site.run(["ip", "link", "show", "eth0"]).stdout, step
@@ -89,7 +93,7 @@ def test_other_interfaces(site: Site) -> None:
 def test_the_first_up(site: Site) -> None:
     """Nothing counts before it is whole; `down` and `up` both clean up what is there."""
     lo = ["sysctl", "-n", "net.ipv4.conf.lo.accept_local"]
-    for step in kill_each_step(site, *site.interfaces):
+    for step in kill_each_step(site, *site.interfaces, every=2):
         site.director("down")
         assert "xdp" not in site.run(["ip", "link", "show"]).stdout, step
         assert "clsact" not in site.run(["tc", "qdisc", "show"]).stdout, step
@@ -103,7 +107,7 @@ def test_a_migration(site: Site) -> None:
     site.service("t")
     site.service("u")
     with site.talking("--tcp", "6", "--udp", "6") as seen:
-        for step in kill_each_step(site, *site.interfaces, "--connections", "16384", "--migrate"):
+        for step in kill_each_step(site, *site.interfaces, "--connections", "16384", "--migrate", every=2):
             recover = "from xlvs.cli.engine import open_plane; open_plane().refresh()"
             done = site.python(recover)
             assert done.returncode == 0, (step, done.stderr)
