@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-import ctypes  # noqa: TID251  one system call that Python 3.11 lacks
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
+from xlvs.dataplane import thread
 from xlvs.errors import XlvsError
 
-_CLONE_NEWNET = 0x40000000
 _FIRST = -20  # of setpriority(2)
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _enter(descriptor: int) -> None:
-    if _libc.setns(descriptor, _CLONE_NEWNET):
-        raise OSError(ctypes.get_errno(), "setns")
-
-
-@contextmanager
-def inside(namespace: str) -> Iterator[None]:
+def inside(namespace: str) -> AbstractContextManager[None]:
     """This thread in a named network namespace."""
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    there = os.open(f"/run/netns/{namespace}", os.O_RDONLY)
-    try:
-        _enter(there)
-        yield
-    finally:
-        _enter(home)
-        os.close(home)
-        os.close(there)
+    return thread.in_network(f"/run/netns/{namespace}")
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.packet.director import Director
+from xlvs.dataplane import thread
 
 _CLONE_NEWNET = 0x40000000
 
@@ -36,5 +37,5 @@ def own_network() -> Iterator[None]:
         assert libc.unshare(_CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
         yield
     finally:
-        assert libc.setns(home, _CLONE_NEWNET) == 0
+        thread.enter_network(home)
         os.close(home)

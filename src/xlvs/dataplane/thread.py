@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 _VERSION_3 = 0x20080522  # _LINUX_CAPABILITY_VERSION_3: two words of 32 bits a set
@@ -15,6 +17,7 @@ _WORD = 0xFFFFFFFF
 _PR_SET_NAME, _PR_CAPBSET_READ, _PR_CAPBSET_DROP = 15, 23, 24
 _MCL_CURRENT, _MCL_FUTURE = 1, 2  # asm-generic/mman.h
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
+_HERE = "/proc/thread-self/ns/net"
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -84,6 +87,18 @@ def lock_memory() -> None:
 def enter_network(namespace: int) -> None:
     """Go to the network namespace that a descriptor stands for; takes CAP_SYS_ADMIN."""
     _check(_libc.setns(namespace, _CLONE_NEWNET))
+
+
+@contextmanager
+def in_network(path: str) -> Iterator[None]:
+    """Be in the network namespace of that path for a block."""
+    with open(_HERE, "rb") as here:
+        with open(path, "rb") as there:
+            enter_network(there.fileno())
+        try:
+            yield
+        finally:
+            enter_network(here.fileno())
 
 
 def _check(answer: int) -> None:

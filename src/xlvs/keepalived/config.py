@@ -306,9 +306,7 @@ class Instance:
     vmac_for_addresses: bool = False  # use_vmac_addr
     ipvlan_address: Interface | None = None
     ipvlan_mode: str = "bridge"
-    checksum_compatibility: bool = (
-        True  # peers may use the old checksum (not with old_unicast_checksum never)
-    )
+    checksum_compatibility: bool = True  # peers may use the old checksum, unless that is "never"
     kernel_rx_buf: int = 0
     debug: int = 0
     garp: Garp = Garp()

@@ -37,15 +37,12 @@ _LARGEST = 255  # of protocols and scopes: eight bits of rtnetlink(7)
 
 def _unsigned(low: int, high: int, refusal: str) -> Callable[[Words], list[str]]:
     def kind(words: Words) -> list[str]:
-        lock = ["lock"] if words.peek() == "lock" else []
-        if lock:
-            words.take()
         word = words.take()
         if number(words.line, word, low, high) is None:
             raise Wrong(refusal.format(word=word))
-        return [*lock, word]
+        return [word]
 
-    return kind
+    return _locked(kind)
 
 
 def _metric(name: str, high: int = _UNSIGNED) -> Callable[[Words], list[str]]:

@@ -19,6 +19,7 @@ from xlvs.network.rtnetlink import (
     Rtnetlink,
     attributes,
     messages,
+    route_socket,
 )
 
 _LINK = struct.Struct("=BxHiII")  # struct ifinfomsg
@@ -68,9 +69,7 @@ class Links:
 
     def __init__(self, netlink: Rtnetlink) -> None:
         self._netlink = netlink
-        self._socket = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
-        )
+        self._socket = route_socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         self._socket.setblocking(False)
         self._socket.bind((0, _GROUPS))  # before the first dump, so that nothing is missed

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from itertools import pairwise
 
-from xlvs.network.rtnetlink import RTM_DELROUTE, RTM_DELRULE, attributes, notices
+from xlvs.network.rtnetlink import RTM_DELROUTE, RTM_DELRULE, attributes, notices, route_socket
 from xlvs.network.socket_filter import ALL, JEQ, LDH_ABS, RET, attach
 
 _ROUTE = struct.Struct("=8BI")  # struct rtmsg
@@ -27,6 +27,7 @@ _TYPE_AT = 4  # of a struct nlmsghdr
 _SPACE = 1 << 16
 
 Network = IPv4Network | IPv6Network
+_ANY = ("default", "all", "any")
 _EVERYWHERE: dict[int, Network] = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
 
 log = logging.getLogger(__name__)
@@ -78,57 +79,22 @@ def same(wanted: Lost, lost: Lost) -> bool:
 _LONE = ("onlink", "append", "prepend")
 _LOCAL = ("local", "broadcast", "anycast")  # of that table, unless another is named
 _KINDS = (*_LOCAL, *["unicast", "multicast", "throw", "unreachable", "prohibit", "blackhole"])
-_VALUED = [
-    "via",
-    "src",
-    "from",
-    "dev",
-    "or",
-    "tos",
-    "table",
-    "proto",
-    "scope",
-    "metric",
-    "expires",
-    "mtu",
-    "hoplimit",
-    "advmss",
-    "rtt",
-    "rttvar",
-    "reordering",
-    "window",
-    "cwnd",
-    "ssthresh",
-    "realms",
-    "rto_min",
-    "initcwnd",
-    "initrwnd",
-    "quickack",
-    "congctl",
-    "pref",
-    "features",
-    "fastopen_no_cookie",
-    "vrf",
-    "ttl-propagate",
-]
 
 
 def way_of(words: Sequence[str]) -> Way:
     """A route of an interface of its own, from the words that ip-route(8) adds it by."""
     family, left = (6, list(words[1:])) if words[0] == "inet6" else (4, list(words))
-    kind = left.pop(0) if left[0] in _KINDS else ""
+    kind = left.pop(0) if left[0] in _KINDS or left[0].isdigit() else ""
     found: dict[str, str] = {}
     prefix = "default"
     while left and left[0] not in ("encap", "nexthop"):
         word = left.pop(0)
-        if word in _LONE:
-            continue
-        if word in _VALUED:
-            if left and left[0] == "lock":
+        if _is_network(word):
+            prefix = word
+        elif word not in _LONE:
+            if left[0] == "lock":
                 del left[0]
             found[word] = left.pop(0)
-        else:
-            prefix = word
     metric = int(found.get("metric", 0))
     table = _table(found.get("table", "local" if kind in _LOCAL else "main"))
     if "nexthop" in left or "or" in found:
@@ -160,8 +126,16 @@ def policy_of(words: Sequence[str]) -> Policy:
     )
 
 
+def _is_network(word: str) -> bool:
+    try:
+        ip_network(word, strict=False)
+    except ValueError:
+        return word in _ANY
+    return True
+
+
 def _network(word: str, family: int) -> Network:
-    return _EVERYWHERE[family] if word in ("default", "all", "any") else ip_network(word, strict=False)
+    return _EVERYWHERE[family] if word in _ANY else ip_network(word, strict=False)
 
 
 def _table(word: str) -> int:
@@ -175,9 +149,7 @@ class RouteLosses:
     """Hears of routes and rules that go. ``fileno`` is readable when some did; ``watch`` begins it."""
 
     def __init__(self) -> None:
-        self._socket = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
-        )
+        self._socket = route_socket()
         self._socket.setblocking(False)
         self._socket.bind((0, 0))  # a socket without a port is passed over by notices that none is to miss
         # A router's tables change all the time: what comes is of no interest, and is not handed over.

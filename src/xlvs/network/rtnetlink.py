@@ -69,13 +69,16 @@ def _messages(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
         at += (length + 3) & ~3
 
 
+def route_socket() -> socket.socket:
+    """A NETLINK_ROUTE socket, not bound."""
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+
+
 class Rtnetlink:
     """A NETLINK_ROUTE socket for requests."""
 
     def __init__(self) -> None:
-        self._socket = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
-        )
+        self._socket = route_socket()
         self._socket.bind((0, 0))
         self._sequence = 0
 

@@ -5,8 +5,6 @@ No stack answers there, so every header is the test's own.
 
 from __future__ import annotations
 
-import ctypes
-import os
 import select
 import socket
 import struct
@@ -15,8 +13,8 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
 from tests.packet import frames
+from xlvs.dataplane import thread
 
-CLONE_NEWNET = 0x40000000
 ETH_P_ALL = 3
 MAC, SERVER_MAC = bytes.fromhex("0200000000d1"), bytes.fromhex("0200000000a1")
 MAC_TEXT, SERVER_MAC_TEXT = "02:00:00:00:00:d1", "02:00:00:00:00:a1"
@@ -236,14 +234,8 @@ def _packet_socket(device: str) -> socket.socket:
 
 def _inside(namespace: str, make: object) -> socket.socket:
     """Make a socket in another network namespace; it stays there, this process does not."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    with open("/proc/self/ns/net") as home, open(f"/run/netns/{namespace}") as there:
-        if libc.setns(there.fileno(), CLONE_NEWNET):
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-        try:
-            assert callable(make)
-            made = make()
-            assert isinstance(made, socket.socket)
-            return made
-        finally:
-            assert libc.setns(home.fileno(), CLONE_NEWNET) == 0
+    with thread.in_network(f"/run/netns/{namespace}"):
+        assert callable(make)
+        made = make()
+        assert isinstance(made, socket.socket)
+        return made

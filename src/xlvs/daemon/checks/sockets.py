@@ -23,7 +23,7 @@ class Unasked(Exception):
     """The director could not ask: no socket, or not from there."""
 
     def __init__(self, error: OSError) -> None:
-        super().__init__(str(error))
+        super().__init__(error.strerror or str(error))
         self.answer = Answer(False, f"cannot ask: {error.strerror}", asked=False)
 
 

@@ -60,9 +60,9 @@ def _named_ends(bfd: Bfd) -> list[str]:
 class _Line:
     """A session with the socket that it sends from."""
 
-    def __init__(self, bfd: Bfd, discriminator: int, port: int = 0) -> None:
+    def __init__(self, bfd: Bfd, discriminator: int) -> None:
         self.bfd = bfd
-        self.port = port  # that it sends from, 0 before it does
+        self.port = 0  # that it sends from, 0 before it does
         self.session = Session(timing_of(bfd), discriminator, random.random)
         self.timer: asyncio.TimerHandle | None = None
         self._socket: socket.socket | None = None

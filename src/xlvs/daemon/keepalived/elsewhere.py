@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
 from xlvs.dataplane import thread
@@ -12,7 +12,6 @@ from xlvs.errors import XlvsError
 
 _FOLDER = "/run/netns"  # ip-netns(8)
 _DEFAULT = "/proc/1/ns/net"  # what net_namespace_ipvs without a name means
-_HERE = "/proc/thread-self/ns/net"
 
 
 def opener(namespace: str | None, open_here: Callable[[], DataPlane]) -> Callable[[], DataPlane]:
@@ -55,13 +54,9 @@ class _There:
 @contextmanager
 def _inside(path: str) -> Iterator[None]:
     """This thread is in that network namespace for a block."""
-    with open(_HERE, "rb") as here:
+    with ExitStack() as stack:
         try:
-            with open(path, "rb") as there:
-                thread.enter_network(there.fileno())
+            stack.enter_context(thread.in_network(path))
         except OSError as error:
             raise XlvsError(f"net_namespace_ipvs: {path}: {error.strerror}") from None
-        try:
-            yield
-        finally:
-            thread.enter_network(here.fileno())
+        yield

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from ipaddress import ip_address
 
+from xlvs.daemon.checks.sockets import Unasked, prepared
 from xlvs.daemon.checks.tls import Credentials, context
 from xlvs.errors import XlvsError
 from xlvs.health.answers import Answer
@@ -36,10 +37,8 @@ def digest_of(check: HttpCheck, name: str | None = None) -> str:
     """The MD5 of a page, in hexadecimal, whatever its status; ``name`` is for SNI."""
     dialogue = HttpDialogue(check, check.urls[0])
     try:
-        with socket.socket(socket.AF_INET if check.address.version == 4 else socket.AF_INET6) as plain:
+        with prepared(check, socket.SOCK_STREAM) as plain:
             plain.settimeout(check.timeout)
-            if check.fwmark:
-                plain.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, check.fwmark)
             plain.connect((str(check.address), check.port))
             if check.tls:
                 with context(Credentials()).wrap_socket(plain, server_hostname=name) as secure:
@@ -48,6 +47,8 @@ def digest_of(check: HttpCheck, name: str | None = None) -> str:
                 _talk(plain, dialogue)
     except OSError as error:
         raise XlvsError(f"Connection failed: {error.strerror or error}") from None
+    except Unasked as refusal:
+        raise XlvsError(f"Connection failed: {refusal}") from None
     if not dialogue.status:
         raise XlvsError("no answer in HTTP")
     return dialogue.digest

@@ -198,7 +198,7 @@ class Kept:
         log.error("%s child process(%d) died: Respawning", self.title, pid)
         settled = time.monotonic() - self._begun >= _SETTLED
         wait = 0.0 if settled else self._delay
-        self._delay = 0.0 if settled else min(max(2 * self._delay, 1.0), _LONGEST)
+        self._delay = 0.0 if settled else _longer(self._delay)
         self._start_after(wait)
 
     def _start_after(self, wait: float) -> None:
@@ -210,7 +210,7 @@ class Kept:
             await self.start(self._config)
         except OSError as error:  # no process, memory or descriptor to be had now
             log.error("Cannot start the %s child process: %s", self.title, error)
-            self._delay = min(max(2 * self._delay, 1.0), _LONGEST)
+            self._delay = _longer(self._delay)
             self._start_after(self._delay)
 
     def _say_why(self, pid: int, status: int) -> None:
@@ -219,3 +219,8 @@ class Kept:
             log.error("pid %d exited due to signal %d (%s)", pid, -status, name)
         else:
             log.error("pid %d exited with status %d", pid, status)
+
+
+def _longer(delay: float) -> float:
+    """Seconds to wait where these were not enough."""
+    return min(max(2 * delay, 1.0), _LONGEST)

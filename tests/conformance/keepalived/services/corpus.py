@@ -6,7 +6,7 @@ line. ``cases.txt`` has the statements, by place.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 _SERVICE = """virtual_server {head} {{
@@ -39,12 +39,12 @@ def _checker(kind: str, before: str = "") -> str:
 
 _FILE = "track_file file {\nfile /tmp/xlvs-none\nweight 5\n}\n"
 _BFD = "bfd_instance bfd {\nneighbor_ip 10.0.0.2\n}\n"
-_SAFE = "global_defs {\nenable_script_security\nscript_user root\n}\n"
+SAFE = "global_defs {\nenable_script_security\nscript_user root\n}\n"
 PLACES: dict[str, str] = {
     "service": _place(service="@@"),
     "service, behind its servers": _place(after="@@"),
     "service by DR": _place(service="lb_kind DR\n@@", server="10.0.0.2 80"),
-    "service with safe scripts": _place(_SAFE, service="@@"),
+    "service with safe scripts": _place(SAFE, service="@@"),
     "global_defs": _place("global_defs {\n@@\nsmtp_server 1.2.3.4\nnotification_email {\na@b\n}\n}\n"),
     "bare service": "virtual_server 10.0.0.1 80 {\n@@\nreal_server 10.0.0.2 80 {\n}\n}\n",
     "service without servers": "virtual_server 10.0.0.1 80 {\nprotocol TCP\nlb_algo rr\nlb_kind NAT\n@@\n}\n",
@@ -82,7 +82,7 @@ PLACES: dict[str, str] = {
     "DNS_CHECK": _checker("DNS_CHECK"),
     "MISC_CHECK": _checker("MISC_CHECK"),
     "MISC_CHECK with a script": _place(inside="MISC_CHECK {\nmisc_path /bin/true\n@@\n}"),
-    "safe MISC_CHECK": _checker("MISC_CHECK", _SAFE),
+    "safe MISC_CHECK": _checker("MISC_CHECK", SAFE),
     "PING_CHECK": _checker("PING_CHECK"),
     "UDP_CHECK": _checker("UDP_CHECK"),
     "FILE_CHECK": _checker("FILE_CHECK"),
@@ -94,16 +94,26 @@ PLACES: dict[str, str] = {
 NOTHING = "(nothing)"
 
 
-def cases() -> Iterator[tuple[str, str]]:
-    """Names of the cases: place and statement."""
+def listed(path: Path, places: Collection[str]) -> Iterator[tuple[str, str]]:
+    """The cases of a file: lines of statements below their place in brackets."""
     place = ""
-    for line in Path(__file__).with_name("cases.txt").read_text().splitlines():
-        if line.startswith("[") and line.endswith("]") and line[1:-1] in PLACES:
+    for line in path.read_text().splitlines():
+        if line.startswith("[") and line.endswith("]") and line[1:-1] in places:
             place = line[1:-1]
         elif line:
             yield place, "" if line == NOTHING else line
 
 
+def filled(hollow: str, statement: str) -> str:
+    """A configuration with a statement in its hole."""
+    return hollow.replace("@@", statement.replace(";", "\n"))
+
+
+def cases() -> Iterator[tuple[str, str]]:
+    """Names of the cases: place and statement."""
+    return listed(Path(__file__).with_name("cases.txt"), PLACES)
+
+
 def text(place: str, statement: str) -> str:
     """A case's configuration."""
-    return PLACES[place].replace("@@", statement.replace(";", "\n"))
+    return filled(PLACES[place], statement)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import lzma
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,14 @@ def load(path: Path = PATH) -> dict[tuple[str, str], Answer]:
     """Every recorded case."""
     found = json.loads(lzma.decompress(path.read_bytes()))
     return {(place, statement): Answer(status, values) for place, statement, status, values in found}
+
+
+def by_place(cases: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """The statements of each place."""
+    found: dict[str, list[str]] = {}
+    for place, statement in cases:
+        found.setdefault(place, []).append(statement)
+    return found
 
 
 def save(answers: dict[tuple[str, str], Answer], path: Path = PATH) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
 
 import pytest
 
@@ -11,9 +10,7 @@ from tests.conformance.keepalived.services import agreement, corpus, record, rec
 from tests.conformance.keepalived.services.dump import standing
 
 RECORDED = recording.load()
-BY_PLACE: dict[str, list[str]] = defaultdict(list)
-for _place, _statement in RECORDED:
-    BY_PLACE[_place].append(_statement)
+BY_PLACE = recording.by_place(RECORDED)
 LIVE = 20
 
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.conformance.keepalived import cases as texts
+from tests.conformance.keepalived.services.corpus import SAFE, filled, listed
 
 SAMPLE = "sample"  # the place of keepalived's own files, their names the statements
-NOTHING = "(nothing)"
 _INSTANCE = """vrrp_instance V1 {
 interface eth0
 virtual_router_id 51
@@ -51,7 +51,6 @@ weight 7 reverse
 _TRACKS = "track_interface {\neth1 weight 4\n}\ntrack_script {\ns\nw\n}\ntrack_file {\nf\n}\n"
 _TRACKS += "track_process {\np\n}\ntrack_bfd {\nb\n}\n"
 _GROUP = "vrrp_sync_group G {\ngroup {\nV1\nV2\n}\n@@\n}\n"
-_SAFE = "global_defs {\nenable_script_security\nscript_user root\n}\n"
 
 
 def _in(block: str, instance: str = _INSTANCE) -> str:
@@ -65,7 +64,7 @@ PLACES: dict[str, str] = {
     "strict instance": _INSTANCE.replace("@@", "strict_mode\n@@"),
     "unicast instance": _INSTANCE.replace("@@", "unicast_peer {\n10.0.0.2\n}\n@@"),
     "instance without an interface": _INSTANCE.replace("interface eth0", "@@"),
-    "instance with safe scripts": _SAFE + _INSTANCE,
+    "instance with safe scripts": SAFE + _INSTANCE,
     "instance that tracks": _TRACKED + _INSTANCE,
     "owner that tracks": _TRACKED + _INSTANCE.replace("@@", "priority 255\n@@"),
     "addresses": _in("virtual_ipaddress", _INSTANCE.replace("10.0.0.9/24", "10.0.0.8")),
@@ -77,7 +76,7 @@ PLACES: dict[str, str] = {
     "group": _TRACKED + _GROUP + _FIRST + _SECOND,
     "group of those that track": _TRACKED + _GROUP + _INSTANCE.replace("@@", _TRACKS) + _SECOND,
     "group, by its members": _TRACKED + _GROUP.replace("@@", "") + _INSTANCE + _SECOND,
-    "script": _SAFE
+    "script": SAFE
     + "vrrp_script s {\nscript /bin/true\n@@\n}\n"
     + _INSTANCE.replace("@@", "track_script {\ns\n}"),
     "script, used with a weight": "vrrp_script s {\nscript /bin/true\n@@\n}\n"
@@ -101,12 +100,7 @@ PLACES: dict[str, str] = {
 
 def cases() -> Iterator[tuple[str, str]]:
     """Names of the cases: place and statement."""
-    place = ""
-    for line in Path(__file__).with_name("cases.txt").read_text().splitlines():
-        if line.startswith("[") and line.endswith("]") and line[1:-1] in PLACES:
-            place = line[1:-1]
-        elif line:
-            yield place, "" if line == NOTHING else line
+    yield from listed(Path(__file__).with_name("cases.txt"), PLACES)
     for name, _ in texts.samples():
         yield SAMPLE, name
 
@@ -115,4 +109,4 @@ def text(place: str, statement: str) -> str:
     """A case's configuration. Samples' links are the bench's, and are there in time."""
     if place == SAMPLE:
         return dict(texts.samples())[statement]
-    return PLACES[place].replace("@@", statement.replace(";", "\n"))
+    return filled(PLACES[place], statement)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
 
 import pytest
 
@@ -14,9 +13,7 @@ from tests.conformance.keepalived.vrrp import agreement, compare, corpus, record
 from tests.conformance.keepalived.vrrp.dump import standing
 
 RECORDED = recording.load(record.PATH)
-BY_PLACE: dict[str, list[str]] = defaultdict(list)
-for _place, _statement in RECORDED:
-    BY_PLACE[_place].append(_statement)
+BY_PLACE = recording.by_place(RECORDED)
 LIVE = 15
 
 
